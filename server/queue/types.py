@@ -1,0 +1,167 @@
+"""Job states, their one transition table, and the plain records that cross the queue's border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where a job is; SUCCEEDED, FAILED and CANCELLED are terminal."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Action(StrEnum):
+    """What moves a job; each is one atomic function of the Redis library."""
+
+    ENQUEUE = "enqueue"
+    LEASE = "lease"
+    RENEW = "renew"
+    FINISH_SUCCEEDED = "finish_succeeded"
+    FINISH_FAILED = "finish_failed"
+    FINISH_CANCELLED = "finish_cancelled"
+    RELEASE = "release"
+    CANCEL = "cancel"
+    REAP = "reap"
+
+
+# (state before, action) -> states it may lead to. What is absent is refused: the functions answer stale, lost or
+# terminal. RELEASE and REAP end a job as FAILED when its attempts are spent, as CANCELLED when cancel was asked for.
+TRANSITIONS: dict[tuple[State | None, Action], frozenset[State]] = {
+    (None, Action.ENQUEUE): frozenset({State.QUEUED}),
+    (State.QUEUED, Action.LEASE): frozenset({State.RUNNING}),
+    (State.QUEUED, Action.CANCEL): frozenset({State.CANCELLED}),
+    (State.RUNNING, Action.RENEW): frozenset({State.RUNNING}),
+    (State.RUNNING, Action.CANCEL): frozenset({State.RUNNING}),
+    (State.RUNNING, Action.FINISH_SUCCEEDED): frozenset({State.SUCCEEDED}),
+    (State.RUNNING, Action.FINISH_FAILED): frozenset({State.FAILED}),
+    (State.RUNNING, Action.FINISH_CANCELLED): frozenset({State.CANCELLED}),
+    (State.RUNNING, Action.RELEASE): frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
+    (State.RUNNING, Action.REAP): frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
+}
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job as admission makes it: every parameter, the seed included, is fixed here, so that a retry is the same film.
+
+    `request` is JSON-able and holds the fields of `engines.types.GenerationRequest` plus output format;
+    `cost` is predicted engine seconds; `body_hash` binds an idempotency key to one body.
+    """
+
+    job_id: str
+    tenant: str
+    priority: int
+    shape_key: str
+    cost: float
+    request: dict[str, Any]
+    idempotency_key: str | None = None
+    body_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The job is in the queue (`replayed`: it already was, under the same idempotency key and body)."""
+
+    job_id: str
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFull:
+    """The bound on predicted work, or on the number of waiting jobs, is reached; `retry_after` is in seconds."""
+
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyConflict:
+    """The idempotency key was used with another body by `job_id`."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """One leased attempt; (job_id, attempt) is the fencing token for renew, finish and release."""
+
+    job_id: str
+    attempt: int
+    tenant: str
+    request: dict[str, Any]
+
+
+class Renewal(StrEnum):
+    """What renew answers: carry on, stop because the user cancelled, or stop because the lease is somebody else's."""
+
+    OK = "ok"
+    CANCEL = "cancel"
+    LOST = "lost"
+
+
+class Cancellation(StrEnum):
+    """What cancel answers; REQUESTED means that the worker is told at its next renewal."""
+
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"
+    TERMINAL = "terminal"
+    UNKNOWN = "unknown"
+
+
+class ReleaseReason(StrEnum):
+    """Why an attempt is given back: DRAIN costs nothing, a CRASH or a STALL uses up the attempt."""
+
+    DRAIN = "drain"
+    CRASH = "crash"
+    STALL = "stall"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a renewal carries up: the stage, and steps done of steps in all."""
+
+    stage: str
+    step: int
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What finish carries: a terminal state with either an artifact name and facts about it, or an error code and text."""
+
+    state: State
+    artifact: str | None = None
+    facts: dict[str, Any] | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job as a reader sees it; times are Unix seconds by Redis's clock."""
+
+    job_id: str
+    tenant: str
+    state: State
+    attempt: int
+    priority: int
+    shape_key: str
+    cost: float
+    request: dict[str, Any]
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    progress: Progress | None
+    cancel_requested: bool
+    artifact: str | None
+    facts: dict[str, Any] | None
+    error_code: str | None
+    error_message: str | None

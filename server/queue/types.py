@@ -53,8 +53,9 @@ TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 class NewJob:
     """A job as admission makes it: every parameter, the seed included, is fixed here, so that a retry is the same film.
 
-    `request` is JSON-able and holds the fields of `engines.types.GenerationRequest` plus output format;
-    `cost` is predicted engine seconds; `body_hash` binds an idempotency key to one body.
+    `request` is what `server.queue.request_document.to_document` makes of a `GenerationRequest` and an output format;
+    `cost` is predicted engine seconds; `body_hash` binds an idempotency key to one body; `priority` is 0 to 9, smaller
+    runs sooner, and orders a tenant's own jobs only: between tenants the scheduler is fair.
     """
 
     job_id: str
@@ -165,3 +166,43 @@ class JobRecord:
     facts: dict[str, Any] | None
     error_code: str | None
     error_message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One entry of a job's event stream; `id` is the stream id, fit for SSE's `id:` and `Last-Event-ID`.
+
+    `type` is queued, running, progress, retrying, cancelling, or the terminal state: succeeded, failed, cancelled.
+    """
+
+    id: str
+    type: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """How much waits and runs in a pool; `predicted_seconds` is the engine time of the waiting jobs."""
+
+    queued: int
+    running: int
+    predicted_seconds: float
+
+
+class WorkerState(StrEnum):
+    """What a worker says of itself: its engine loads, it takes jobs, or it finishes its last."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerNotice:
+    """A worker's announcement, for readiness and estimates; `cost_model` is the JSON its engine tells of its speed."""
+
+    worker_id: str
+    model: str
+    state: WorkerState
+    max_batch: int
+    cost_model: dict[str, Any]

@@ -1,0 +1,56 @@
+"""How every process connects to Redis: short time-outs, no hidden retries, no open server on the network."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+_CONNECT_TIMEOUT_S = 0.5
+_REPLY_TIMEOUT_S = 0.8
+
+
+class InsecureRedisError(ValueError):
+    """The URL names a Redis that anybody on its network could use."""
+
+
+def connect(
+    url: str, *, reply_timeout_s: float = _REPLY_TIMEOUT_S, allow_without_password: bool = False
+) -> redis.Redis:
+    """A client for `redis://`, `rediss://` or `unix://` URLs that tells of a dead server within a second.
+
+    A server that is gone or silent raises `redis.exceptions.ConnectionError` or `TimeoutError`. Commands are never
+    repeated behind the caller's back: who may repeat one knows whether it is idempotent. Raises `InsecureRedisError`
+    for a TCP server beyond loopback without a password, unless `allow_without_password`.
+    """
+    if not allow_without_password:
+        _require_protected(url)
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        socket_timeout=reply_timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _require_protected(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "unix" or parts.password or "password=" in parts.query or _is_loopback(parts.hostname):
+        return
+    raise InsecureRedisError(
+        f"the Redis at {parts.hostname or url!r} is beyond loopback and the URL has no password: "
+        "put one in (redis://user:password@host:port) or allow a passwordless server explicitly"
+    )
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host is None or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

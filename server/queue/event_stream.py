@@ -1,0 +1,50 @@
+"""Following a job's event stream from any point to its terminal event."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import redis.asyncio as redis
+
+from server.queue.types import TERMINAL, JobEvent
+
+_STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
+_TERMINAL_TYPES = frozenset(state.value for state in TERMINAL)
+
+
+def block_ms(client: redis.Redis) -> int:
+    """How long a blocking read may wait so that a dead server is still told from a quiet one by the reply time-out."""
+    timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or 1.0
+    return int(timeout_s * 500)
+
+
+def require_stream_id(text: str) -> str:
+    """The text, if it is a stream id; ValueError otherwise."""
+    if not _STREAM_ID.fullmatch(text):
+        raise ValueError(f"{text[:64]!r} is not an event id; use one that the event stream gave, such as 1700000000000-0")
+    return text
+
+
+async def follow(client: redis.Redis, *, job_key: str, events_key: str, after: str) -> AsyncIterator[JobEvent]:
+    """The events after `after`; ends with the terminal event, or at once when there is nothing left to come."""
+    over = await _is_over(client, job_key)
+    while True:
+        # A job that is over has all its events already, so that one read without waiting tells the rest.
+        answer: Any = await client.xread({events_key: after}, count=100, block=None if over else block_ms(client))
+        entries = answer[0][1] if isinstance(answer, list) and answer else next(iter(answer.values()), [[]])[0] if answer else []
+        for after, fields in entries:
+            yield JobEvent(id=after, type=fields["type"], data=json.loads(fields["data"]))
+            if fields["type"] in _TERMINAL_TYPES:
+                return
+        if not entries:
+            if over:
+                return
+            over = await _is_over(client, job_key)
+
+
+async def _is_over(client: redis.Redis, job_key: str) -> bool:
+    state = await client.hget(job_key, "state")
+    return state is None or state in _TERMINAL_TYPES

@@ -1,0 +1,24 @@
+"""Fixtures that every part's tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Wan with a model card; read only, shared by the whole session."""
+    from tests.tiny_wan import save_tiny_wan
+
+    return save_tiny_wan(tmp_path_factory.mktemp("models") / "tiny-wan")
+
+
+@pytest.fixture
+def make_tiny_wan(tmp_path: Path) -> Callable[[int], Path]:
+    """Make a tiny Wan of one's own, to break or to change; called with a seed, it returns the folder."""
+    from tests.tiny_wan import save_tiny_wan
+
+    return lambda seed: save_tiny_wan(tmp_path / f"tiny-wan-{seed}", seed=seed)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
-from server.queue.event_stream import follow
-from server.queue.records import job_record
+from server.queue.event_stream import follow, newest_after, require_stream_id
+from server.queue.records import job_record, require_name, worker_notice
 from server.queue.types import (
     TERMINAL,
     Accepted,
@@ -30,11 +30,10 @@ from server.queue.types import (
     ReleaseReason,
     Renewal,
     WorkerNotice,
-    WorkerState,
 )
 
 LIBRARY_PATH = Path(__file__).with_name("functions.lua")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+WORKER_TTL_MS = 6000
 
 
 class JobQueue:
@@ -61,60 +60,191 @@ class JobQueue:
     ) -> None:
         """`max_queued_*` bound admission; `retention_s` is how long finished jobs can be read, `idempotency_s` how long
         a key is remembered; `batch_budget_s` is how far ahead of its fair turn a job may be taken along in a batch."""
+        if idempotency_s > retention_s:
+            raise ValueError(f"idempotency_s {idempotency_s} exceeds retention_s {retention_s}: a key outlives its job")
+        self._redis = client
+        self._prefix = "{q:" + require_name(pool, "pool") + "}"
+        self._admission = {
+            "max_jobs": max_queued_jobs,
+            "max_cost_ms": round(max_queued_seconds * 1000),
+            "idempotency_ms": round(idempotency_s * 1000),
+        }
+        self._lease_ms = round(lease_s * 1000)
+        self._batch_budget_ms = round(batch_budget_s * 1000)
+        self._keeping = {
+            "max_events": max_events,
+            "max_attempts": max_attempts,
+            "retention_ms": round(retention_s * 1000),
+        }
 
     async def install(self) -> None:
         """Load the function library, or replace it, unless the server has this very text."""
+        code = LIBRARY_PATH.read_text(encoding="utf-8")
+        # Asking for the text as well tells an older library of the same name from this one.
+        listed: Any = await self._redis.function_list(library="rushes", withcode=True)
+        if not any(code in library for library in listed):
+            await self._redis.function_load(code, replace=True)
 
     async def enqueue(self, job: NewJob) -> Accepted | QueueFull | IdempotencyConflict:
         """Admit a job, replay the answer of an equal one, or say why not. ValueError for malformed names."""
+        kind, value = await self._call("enqueue", **_admission_fields(job), **self._admission)
+        if kind == "full":
+            return QueueFull(retry_after=max(1.0, value / 1000))
+        if kind == "conflict":
+            return IdempotencyConflict(job_id=value)
+        return Accepted(job_id=value, replayed=kind == "replayed")
 
     async def lease(self, worker_id: str, *, max_batch: int = 1) -> list[Lease]:
         """The fair next job with up to max_batch - 1 queued mates of its shape; empty when nothing waits."""
+        leased = await self._call(
+            "lease",
+            worker_id=require_name(worker_id, "worker id"),
+            max_batch=max_batch,
+            lease_ms=self._lease_ms,
+            batch_budget_ms=self._batch_budget_ms,
+        )
+        return [
+            Lease(job_id=job_id, attempt=attempt, tenant=tenant, request=json.loads(request))
+            for job_id, attempt, tenant, request in leased
+        ]
 
     async def renew(self, job_id: str, attempt: int, progress: Progress | None = None) -> Renewal:
         """Keep the lease; new progress becomes an event. LOST when the attempt no longer holds the job."""
+        told = asdict(progress) if progress else {}
+        return Renewal(await self._call("renew", job_id=job_id, attempt=attempt, lease_ms=self._lease_ms, **told))
 
     async def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         """End the job; False when the attempt is stale and the outcome was refused."""
+        if outcome.state not in TERMINAL:
+            raise ValueError(f"{outcome.state} does not end a job; an outcome is one of {', '.join(sorted(TERMINAL))}")
+        fields = {
+            "artifact": outcome.artifact,
+            "facts": None if outcome.facts is None else json.dumps(outcome.facts),
+            "error_code": outcome.error_code,
+            "error_message": outcome.error_message,
+        }
+        fields = {name: value for name, value in fields.items() if value is not None}
+        answer = await self._call("finish", job_id=job_id, attempt=attempt, state=outcome.state, fields=fields)
+        return answer == "ok"
 
     async def release(self, job_id: str, attempt: int, reason: ReleaseReason, *, worker_id: str) -> bool:
         """Give the job back to its old place, or end it when its attempts are spent; False when stale."""
+        answer = await self._call("release", job_id=job_id, attempt=attempt, reason=reason, worker_id=worker_id)
+        return answer == "ok"
 
     async def cancel(self, job_id: str) -> Cancellation:
         """Cancel a queued job now, a running one at its worker's next renewal."""
+        return Cancellation(await self._call("cancel", job_id=job_id))
 
     async def reap(self) -> list[str]:
         """Take back jobs whose leases have ended; their ids. `lease` does this too."""
+        return await self._call("reap")
 
     async def get(self, job_id: str) -> JobRecord | None:
         """The job, or None when there is none (any more)."""
+        fields: Any = await self._redis.hgetall(self._key("job", job_id))
+        return job_record(job_id, fields) if fields else None
 
     async def position(self, job_id: str) -> int | None:
         """Queued jobs that the scheduler will take before this one, as far as can be told; None unless queued."""
+        ahead = await self._call("position", job_id=job_id)
+        return None if ahead is None else ahead[0]
 
     async def seconds_ahead(self, job_id: str) -> float | None:
         """Predicted engine seconds of running and queued work before this job; None unless queued.
 
         It is work, not time: divide by the number of ready workers.
         """
+        ahead = await self._call("position", job_id=job_id)
+        return None if ahead is None else ahead[1] / 1000
 
     async def depth(self) -> QueueDepth:
         """What waits and what runs."""
+        async with self._redis.pipeline() as pipeline:
+            pipeline.hmget(self._key("counters"), ["depth", "cost_ms"])
+            pipeline.zcard(self._key("leases"))
+            (queued, cost_ms), running = await pipeline.execute()
+        return QueueDepth(queued=int(queued or 0), running=running, predicted_seconds=int(cost_ms or 0) / 1000)
 
     def events(self, job_id: str, *, after: str = "0-0") -> AsyncIterator[JobEvent]:
         """The job's events after the id `after`, live until its terminal event; at once over for an unknown job.
 
         ValueError when `after` is not a stream id.
         """
+        return follow(
+            self._redis,
+            job_key=self._key("job", job_id),
+            events_key=self._key("events", job_id),
+            after=require_stream_id(after),
+        )
 
     async def wait_for_arrival(self, after: str) -> str:
         """Wait a moment for something to lease; the id to pass next time (`after` itself when nothing came)."""
+        return await newest_after(self._redis, self._key("arrivals"), require_stream_id(after))
 
     async def announce_worker(self, notice: WorkerNotice) -> None:
         """Tell readers that this worker lives; forgotten after a few seconds unless repeated."""
+        worker_id = require_name(notice.worker_id, "worker id")
+        async with self._redis.pipeline() as pipeline:
+            pipeline.set(self._key("worker", worker_id), json.dumps(asdict(notice)), px=WORKER_TTL_MS)
+            pipeline.sadd(self._key("workers"), worker_id)
+            await pipeline.execute()
+
+    async def retire_worker(self, worker_id: str) -> None:
+        """Forget a worker that has stopped."""
+        async with self._redis.pipeline() as pipeline:
+            pipeline.delete(self._key("worker", worker_id))
+            pipeline.srem(self._key("workers"), worker_id)
+            await pipeline.execute()
 
     async def workers(self) -> list[WorkerNotice]:
         """The workers that announced themselves lately."""
+        members: Any = await self._redis.smembers(self._key("workers"))
+        ids = sorted(members)
+        if not ids:
+            return []
+        notices: Any = await self._redis.mget([self._key("worker", worker_id) for worker_id in ids])
+        silent = [worker_id for worker_id, text in zip(ids, notices, strict=True) if text is None]
+        if silent:
+            await self._redis.srem(self._key("workers"), *silent)
+        return [worker_notice(text) for text in notices if text is not None]
 
     async def set_weight(self, tenant: str, weight: float) -> None:
         """Give a tenant `weight` shares of the engines; everybody begins with 1."""
+        if not 0.001 <= weight <= 1000:
+            raise ValueError(f"weight {weight} of tenant {tenant!r} is out of range; use 0.001 to 1000")
+        await self._redis.hset(self._key("weights"), require_name(tenant, "tenant"), str(weight))
+
+    def _key(self, *names: str) -> str:
+        return ":".join((self._prefix, *names))
+
+    async def _call(self, function: str, **arguments: Any) -> Any:
+        command = ("FCALL", f"rushes_{function}", 1, self._prefix, json.dumps(arguments | self._keeping))
+        try:
+            return await self._redis.execute_command(*command)
+        except ResponseError as error:
+            # A server restarted without its data has lost the library too; nothing ran, so this may be repeated.
+            if "Function not found" not in str(error):
+                raise
+            await self.install()
+            return await self._redis.execute_command(*command)
+
+
+def _admission_fields(job: NewJob) -> dict[str, Any]:
+    if not 0 <= job.priority <= 9:
+        raise ValueError(f"priority {job.priority} is out of range; use 0 (first) to 9 (last)")
+    if not 0 <= job.cost < 1e9:
+        raise ValueError(f"cost {job.cost} is not a number of seconds that a job can take")
+    fields = {
+        "job_id": require_name(job.job_id, "job id"),
+        "tenant": require_name(job.tenant, "tenant"),
+        "priority": job.priority,
+        "shape_key": job.shape_key,
+        "cost_ms": round(job.cost * 1000),
+        "request": json.dumps(job.request),
+        "body_hash": job.body_hash,
+    }
+    if job.idempotency_key is not None:
+        # Hashed, because a client chose it and it becomes part of a key's name.
+        fields["idempotency"] = hashlib.sha256(job.idempotency_key.encode()).hexdigest()
+    return fields

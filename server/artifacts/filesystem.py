@@ -1,0 +1,123 @@
+"""Finished films on a disk: names are made here, a film is whole or absent, and nothing outside the root is reached."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_FILE = re.compile(r"([0-9]{1,9})\.(part|mp4|webm)")
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StorageError(RuntimeError):
+    """The disk refused: full, read-only or broken."""
+
+
+class ArtifactNotFoundError(LookupError):
+    """There is no such artifact, or the name is not one this store makes."""
+
+
+class FilesystemArtifacts:
+    """Artifacts of one pool under one folder, as `<job>/<attempt>.<mp4|webm>`; `.part` while it is being written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        with _storage(f"make the artifact folder {self.root}"):
+            self.root.mkdir(parents=True, exist_ok=True)
+
+    def part_path(self, job_id: str, attempt: int) -> Path:
+        """Where an attempt writes its film; the folder exists, a leftover of the same attempt is gone."""
+        name = _checked(f"{job_id}/{attempt}.part")
+        path = self.root / name
+        with _storage(f"prepare {name}"):
+            path.parent.mkdir(exist_ok=True)
+            if path.parent.is_symlink():
+                raise StorageError(f"the folder of job {job_id} is a link; remove it")
+            path.unlink(missing_ok=True)
+        return path
+
+    def publish(self, job_id: str, attempt: int, extension: str) -> str:
+        """Make a written part durable and give it its name, which is returned; StorageError when the disk refuses."""
+        part = _checked(f"{job_id}/{attempt}.part")
+        name = _checked(f"{job_id}/{attempt}.{extension}")
+        with _storage(f"publish {name}"):
+            file = os.open(self.root / part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+            (self.root / part).rename(self.root / name)
+            folder = os.open(self.root / job_id, _FOLDER_FLAGS)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        return name
+
+    def open(self, name: str) -> BinaryIO:
+        """The artifact for reading; ArtifactNotFoundError for any name that is not a published file of this store."""
+        return os.fdopen(self._descriptor(name), "rb")
+
+    def path_of(self, name: str) -> Path:
+        """The checked path of a published artifact, for servers of files that open paths themselves."""
+        os.close(self._descriptor(name))
+        return self.root / name
+
+    def remove(self, name: str) -> None:
+        """Delete one file of the store, and its job's folder when that was the last; a missing one is no error."""
+        path = self.root / _checked(name)
+        with _storage(f"remove {name}"):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+    def files(self) -> Iterator[tuple[str, int, str, float]]:
+        """Each file as (job id, attempt, name, age in Unix seconds of its last change); strangers are passed over."""
+        for folder in self.root.iterdir():
+            if not _JOB.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+                continue
+            for path in folder.iterdir():
+                match = _FILE.fullmatch(path.name)
+                if match:
+                    yield folder.name, int(match[1]), f"{folder.name}/{path.name}", path.lstat().st_mtime
+
+    def _descriptor(self, name: str) -> int:
+        try:
+            job_id, file_name = _checked(name).split("/")
+        except ValueError as error:
+            raise ArtifactNotFoundError(f"no artifact is named {name[:100]!r}") from error
+        # Opened step by step relative to its folder, so that a link anywhere on the way is refused, not followed.
+        try:
+            folder = os.open(self.root / job_id, _FOLDER_FLAGS)
+            try:
+                file = os.open(file_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise ArtifactNotFoundError(f"no artifact is named {name!r}") from error
+        if file_name.endswith(".part") or not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise ArtifactNotFoundError(f"no artifact is named {name!r}")
+        return file
+
+
+def _checked(name: str) -> str:
+    """The name, if this store could have made it; ValueError otherwise."""
+    job_id, slash, file_name = name.partition("/")
+    if not (slash and _JOB.fullmatch(job_id) and _FILE.fullmatch(file_name)):
+        raise ValueError(f"{name[:100]!r} is not an artifact's name; they look like <job>/<attempt>.mp4")
+    return name
+
+
+@contextmanager
+def _storage(action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"could not {action}: {error.strerror or error}") from error

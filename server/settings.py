@@ -1,0 +1,152 @@
+"""Every setting of the server, read from the environment: its default, its bounds and what it is for."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "RUSHES_"
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used; the message names the variable, the value and the rule."""
+
+
+class Settings(BaseSettings):
+    """The server's settings; each is the environment variable RUSHES_<NAME>, `redis_url` is also REDIS_URL."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=True
+    )
+
+    host: Annotated[str, StringConstraints(min_length=1, max_length=255)] = Field(
+        "127.0.0.1",
+        description="Address to listen on; there is no authentication yet.",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    model: Annotated[str, StringConstraints(min_length=1)] = Field(
+        "diorama", description="The model to serve: a name of the catalogue or a folder in diffusers' layout."
+    )
+    state_dir: Path = Field(
+        Path("state"), description="Folder for the embedded Valkey's data, finished videos and the lock."
+    )
+    redis_url: str | None = Field(
+        None,
+        repr=False,  # it may hold a password
+        validation_alias=AliasChoices("REDIS_URL", "RUSHES_REDIS_URL"),
+        description="Redis or Valkey to use (redis://, rediss://, unix://); none: an embedded Valkey.",
+    )
+    allow_passwordless_redis: bool = Field(
+        default=False,
+        description="Accept a Redis beyond loopback without a password. Anybody who reaches it owns the queue.",
+    )
+    workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds the model once.")
+    worker_threads: int | None = Field(
+        None, ge=1, le=512, description="CPU threads of each worker's engine; default: the cores but one, shared out."
+    )
+    max_batch: int = Field(4, ge=1, le=64, description="Most videos of one shape that a worker makes together.")
+    queue_max_jobs: int = Field(1000, ge=1, le=1_000_000, description="Waiting jobs before 429 queue_full.")
+    queue_max_seconds: float = Field(
+        3600.0,
+        gt=0,
+        le=1e8,
+        allow_inf_nan=False,
+        description="Predicted engine seconds that may wait before queue_full.",
+    )
+    retention_seconds: int = Field(
+        86_400, ge=60, le=31_536_000, description="How long a finished job and its video are kept."
+    )
+    max_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="Largest request body.")
+    body_timeout_seconds: float = Field(
+        20.0, gt=0, le=600, allow_inf_nan=False, description="Longest time a client may take to send its body."
+    )
+    event_ping_seconds: float = Field(
+        15.0, gt=0, le=300, allow_inf_nan=False, description="Seconds between keep-alive comments of an event stream."
+    )
+    drain_seconds: float = Field(
+        8.0, ge=0, le=3600, allow_inf_nan=False, description="How long a stopping worker may go on with its video."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Host names clients may use, comma separated; default: loopback's own when listening there."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="One line of text, or one JSON object, a record.")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(name.strip().lower() for name in value.split(",") if name.strip())
+        return value
+
+    @property
+    def engine_threads(self) -> int:
+        """CPU threads of one worker: every core but one, shared out; two threads on two busy cores lose to one."""
+        if self.worker_threads is not None:
+            return self.worker_threads
+        return max(1, (_usable_cores() - 1) // self.workers)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Host names to answer to; empty means any. A page of another site can aim its own name at loopback."""
+        if self.allowed_hosts:
+            return self.allowed_hosts
+        return _LOOPBACK_NAMES if self.host in _LOOPBACK_NAMES else ()
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.state_dir / "artifacts"
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables from which a child process reads these very settings."""
+        variables = {}
+        for name, value in self:
+            if value is not None and value != ():
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                variables["REDIS_URL" if name == "redis_url" else f"{PREFIX}{name.upper()}"] = text
+        return variables
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of the environment, with `overrides` that are not None on top; SettingsError in one sentence."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """One sentence for each RUSHES_ variable that is no setting: most often a typing error."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    sentences = []
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "it is ignored."
+            sentences.append(f"environment variable {name} is not a setting of rushes: {hint}")
+    return sentences
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    variable = "REDIS_URL" if name.upper().endswith("REDIS_URL") else f"{PREFIX}{name.upper()}"
+    seen = str(first["input"])[:80]
+    return f"setting {variable} cannot be {seen!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,4 +1,4 @@
-"""A tiny random Wan pipeline saved as an ordinary diffusers folder, so that any test can run the real engine in a second.
+"""A tiny random Wan saved as an ordinary diffusers folder, so that any test can run the real engine in a second.
 
 By hand: `python -m tests.tiny_wan FOLDER`.
 """
@@ -134,7 +134,7 @@ def build_tiny_wan(
 
 
 def save_tiny_wan(folder: Path, *, seed: int = 0) -> Path:
-    """Save a tiny Wan 2.1 with a `rushes.json` card into `folder` (made if needed); the same seed gives the same weights."""
+    """Save a tiny Wan 2.1 with a `rushes.json` card into `folder`; the same seed gives the same weights."""
     return save_pipeline(build_tiny_wan(seed=seed), folder)
 
 

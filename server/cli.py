@@ -12,6 +12,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from engines.errors import EngineError
+
 GROUP = "rushes.commands"
 
 
@@ -21,7 +23,7 @@ def main() -> NoReturn:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     try:
         build_app(chosen)(args=arguments, prog_name="rushes")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EngineError) as error:
         if os.environ.get("RUSHES_LOG_LEVEL", "").lower() == "debug":
             raise
         sys.stderr.write(f"rushes: {_sentence(error)}\n")
@@ -94,7 +96,7 @@ def _summary(source: Path, function: str) -> str | None:
     return None
 
 
-def _sentence(error: ValueError | OSError) -> str:
+def _sentence(error: ValueError | OSError | EngineError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return " ".join(str(error).split())

@@ -1,0 +1,113 @@
+"""The gateway as an ASGI application; it imports no torch and holds no job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from server.api import events, generate, jobs, status, video
+from server.api.body_limit import BodyLimit
+from server.api.errors import PROBLEM_SCHEMA, Problem
+from server.api.services import Services
+from server.api.validation import problem_of
+from server.api.wall import Wall
+from server.settings import Settings
+
+_log = logging.getLogger(__name__)
+_DESCRIPTION = "Text in, video out. Errors are application/problem+json with a stable `code`."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; ValueError when the settings name a model or a Redis that cannot be used."""
+    services = Services.create(settings)
+    app = FastAPI(
+        title="rushes",
+        version=version("rushes"),
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        docs_url=None,  # the page would load its scripts from somebody else's server
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    for module in (generate, jobs, events, video, status):
+        app.include_router(module.router)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_seconds)
+    app.add_middleware(Wall, hosts=settings.hosts)
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(RedisError, _answer_redis)
+    _describe_problems(app)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    tending = asyncio.create_task(services.tend())
+    try:
+        yield
+    finally:
+        tending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await tending
+        await services.client.aclose()
+
+
+async def _answer_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _answer_validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_of(error).response()
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+        return Problem("method_not_allowed", f"{request.method[:16]} does not apply here", headers=headers).response()
+    if error.status_code == 404:
+        return Problem("not_found", "there is nothing at this path; GET /openapi.json lists what there is").response()
+    return Problem("internal_error", "the server failed").response()
+
+
+async def _answer_redis(_: Request, error: Exception) -> Response:
+    # The error may tell an address, so that only the log gets it.
+    _log.warning("the queue failed a request: %s: %s", type(error).__name__, error)
+    return Problem(
+        "queue_unavailable", "the queue cannot be reached just now; try again", headers={"Retry-After": "2"}
+    ).response()
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the problem document where the routes' descriptions point, and take away the framework's own error shape."""
+    original = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = original()
+            components = schema["components"]["schemas"]
+            components["Problem"] = PROBLEM_SCHEMA
+            for name in ("HTTPValidationError", "ValidationError"):
+                components.pop(name, None)
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = described

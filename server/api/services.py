@@ -1,0 +1,125 @@
+"""What the routes work with: the queue, the files, the model's card, and who is asking."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
+
+import redis.asyncio as redis
+from engines.cost import CostModel
+from fastapi import Depends, Request
+from redis.exceptions import RedisError
+
+from engines.card import ModelCard, read_card
+from engines.catalog import find_model
+from server.artifacts.filesystem import FilesystemArtifacts
+from server.pool import pool_of
+from server.queue.client import JobQueue
+from server.queue.connection import connect
+from server.queue.types import JobRecord, State, WorkerNotice, WorkerState
+from server.settings import Settings
+
+_log = logging.getLogger(__name__)
+_REAP_EVERY_S = 1.0
+DEFAULT_TENANT = "default"
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers as last seen; admission and estimates read it instead of asking Redis each time."""
+
+    notices: list[WorkerNotice] = field(default_factory=list)
+    cost_model: CostModel = field(default_factory=CostModel)
+
+    @property
+    def ready(self) -> int:
+        """Workers that take jobs."""
+        return sum(notice.state is WorkerState.READY for notice in self.notices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything a request needs; one for the whole process."""
+
+    settings: Settings
+    card: ModelCard
+    client: redis.Redis
+    queue: JobQueue
+    artifacts: FilesystemArtifacts
+    crew: Crew
+
+    @classmethod
+    def create(cls, settings: Settings) -> Services:
+        """Open what the settings name; nothing is sent to Redis yet."""
+        if settings.redis_url is None:
+            raise ValueError("the gateway needs a Redis: set REDIS_URL, or start everything with `rushes serve`")
+        client = connect(settings.redis_url, allow_without_password=settings.allow_passwordless_redis)
+        card = read_card(find_model(settings.model))
+        pool = pool_of(card.name)
+        queue = JobQueue(
+            client,
+            pool=pool,
+            max_queued_jobs=settings.queue_max_jobs,
+            max_queued_seconds=settings.queue_max_seconds,
+            retention_s=settings.retention_seconds,
+            idempotency_s=settings.retention_seconds,
+        )
+        return cls(
+            settings=settings,
+            card=card,
+            client=client,
+            queue=queue,
+            artifacts=FilesystemArtifacts(settings.artifacts_dir / pool),
+            crew=Crew(),
+        )
+
+    async def look_at_crew(self) -> None:
+        """See who works now, and how fast they say they are."""
+        self.crew.notices = await self.queue.workers()
+        told = [notice.cost_model for notice in self.crew.notices if notice.cost_model]
+        if told:
+            self.crew.cost_model = CostModel.from_json(told[-1])
+
+    async def tend(self) -> None:
+        """For ever: give jobs whose workers were lost back to the queue, and see who works."""
+        reachable = True
+        while True:
+            try:
+                await self.queue.reap()
+                await self.look_at_crew()
+            except RedisError as error:
+                if reachable:
+                    _log.warning("the queue cannot be reached: %s", type(error).__name__)
+                reachable = False
+            else:
+                if not reachable:
+                    _log.info("the queue can be reached again")
+                reachable = True
+            await asyncio.sleep(_REAP_EVERY_S)
+
+    async def estimate(self, record: JobRecord) -> float | None:
+        """Predicted seconds until the job's video is there; None when it is over."""
+        if record.finished_at is not None:
+            return None
+        ahead = await self.queue.seconds_ahead(record.job_id) if record.state is State.QUEUED else None
+        if ahead is not None:
+            return round(ahead / max(1, self.crew.ready) + record.cost, 1)
+        progress = record.progress
+        left = 1.0 - progress.step / progress.num_steps if progress and progress.num_steps else 1.0
+        return round(record.cost * left, 1)
+
+
+def services_of(request: Request) -> Services:
+    """The process's services, for routes."""
+    return cast(Any, request.app).state.services
+
+
+def tenant_of() -> str:
+    """Who asks. There is no authentication yet, so everybody is one tenant; every look-up goes by it all the same."""
+    return DEFAULT_TENANT
+
+
+TheServices = Annotated[Services, Depends(services_of)]
+Tenant = Annotated[str, Depends(tenant_of)]

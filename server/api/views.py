@@ -1,0 +1,73 @@
+"""A job as clients see it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends
+
+from server.api.errors import Problem
+from server.api.resolve import parameters_of
+from server.api.schemas import JobError, JobProgress, JobView, Links
+from server.api.services import Services, Tenant, TheServices
+from server.queue.types import JobRecord, Progress, State
+
+
+def links_of(job_id: str) -> Links:
+    """Where the rest of a job is."""
+    return Links(self=f"/jobs/{job_id}", events=f"/jobs/{job_id}/events", video=f"/jobs/{job_id}/video")
+
+
+async def find_job(job_id: str, services: TheServices, tenant: Tenant) -> JobRecord:
+    """The tenant's job; Problem `not_found` alike for none and for somebody else's, so that ids can't be tried."""
+    record = await services.queue.get(job_id) if _is_id(job_id) else None
+    if record is None or record.tenant != tenant:
+        raise Problem("not_found", "there is no job of that id (any more)")
+    return record
+
+
+FoundJob = Annotated[JobRecord, Depends(find_job)]
+
+
+async def view_of(record: JobRecord, services: Services) -> JobView:
+    """The document for `GET /jobs/{id}`."""
+    parameters = parameters_of(record.request)
+    queued = record.state is State.QUEUED
+    over = record.finished_at
+    return JobView(
+        id=record.job_id,
+        state=record.state,
+        cancel_requested=record.cancel_requested,
+        attempt=record.attempt,
+        progress=_progress(record.progress),
+        queue_position=await services.queue.position(record.job_id) if queued else None,
+        estimate_seconds=await services.estimate(record),
+        created_at=record.created_at,
+        started_at=record.started_at,
+        finished_at=over,
+        expires_at=None if over is None else over + services.settings.retention_seconds,
+        seed=parameters.seed,
+        parameters=parameters,
+        video=record.facts,
+        error=_error(record),
+        links=links_of(record.job_id),
+    )
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 32 and all(character in "0123456789abcdef" for character in text)
+
+
+def _progress(progress: Progress | None) -> JobProgress | None:
+    if progress is None:
+        return None
+    fraction = progress.step / progress.num_steps if progress.num_steps else 0.0
+    return JobProgress(
+        stage=progress.stage, step=progress.step, num_steps=progress.num_steps, fraction=round(min(1.0, fraction), 4)
+    )
+
+
+def _error(record: JobRecord) -> JobError | None:
+    if record.error_code is None:
+        return None
+    return JobError(code=record.error_code, message=record.error_message or "no more is known")

@@ -100,3 +100,7 @@ def _sentence(error: ValueError | OSError | EngineError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, StringConstraints, ValidationError, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "RUSHES_"
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
         description="Accept a Redis beyond loopback without a password. Anybody who reaches it owns the queue.",
     )
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds the model once.")
-    worker_threads: int | None = Field(
+    threads: int | None = Field(
         None, ge=1, le=512, description="CPU threads of each worker's engine; default: the cores but one, shared out."
     )
     max_batch: int = Field(4, ge=1, le=64, description="Most videos of one shape that a worker makes together.")
@@ -91,8 +92,8 @@ class Settings(BaseSettings):
     @property
     def engine_threads(self) -> int:
         """CPU threads of one worker: every core but one, shared out; two threads on two busy cores lose to one."""
-        if self.worker_threads is not None:
-            return self.worker_threads
+        if self.threads is not None:
+            return self.threads
         return max(1, (_usable_cores() - 1) // self.workers)
 
     @property
@@ -139,9 +140,13 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use, by its affinity and by its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_QUOTA.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def _sentence(error: ValidationError) -> str:

@@ -140,7 +140,11 @@ def _worker_spec(settings: Settings, pool: str, number: int) -> ChildSpec:
         name=f"worker {number}",
         argv=[sys.executable, "-m", "server.worker", *(str(word) for pair in options.items() for word in pair), *flags],
         # The URL may hold a password, which an argument would show to everybody on the machine.
-        environment={"REDIS_URL": settings.redis_url, "OMP_NUM_THREADS": str(settings.engine_threads)},
+        environment={
+            "REDIS_URL": settings.redis_url,
+            "RUSHES_THREADS": str(settings.engine_threads),
+            "OMP_NUM_THREADS": str(settings.engine_threads),
+        },
     )
 
 

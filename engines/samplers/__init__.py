@@ -1,0 +1,19 @@
+"""Samplers by name."""
+
+from __future__ import annotations
+
+from engines.errors import UnknownName
+from engines.samplers.base import Sampler, SamplerState, Schedule
+from engines.samplers.euler import Euler
+from engines.samplers.unipc import UniPC
+
+__all__ = ["SAMPLERS", "Sampler", "SamplerState", "Schedule", "find_sampler"]
+
+SAMPLERS: dict[str, Sampler] = {"euler": Euler(), "unipc": UniPC()}
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler of that name; another name raises `UnknownName` with those there are."""
+    if name not in SAMPLERS:
+        raise UnknownName("sampler", name, SAMPLERS)
+    return SAMPLERS[name]

@@ -1,0 +1,55 @@
+"""Backends by name: the ways in which a family's transformer is run; each is imported when it is first asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from engines.errors import MissingExtra, UnknownName
+from engines.family import EncodedText, Family
+
+
+class Backend(Protocol):
+    """A family made ready to run."""
+
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+        """As `Family.velocity`: one transformer call for all rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendEntry:
+    """Where a backend lives (a module with `prepare(family) -> Backend`), and the extra that brings what it imports."""
+
+    module: str
+    extra: str | None
+
+
+BACKENDS: dict[str, BackendEntry] = {"eager": BackendEntry(module="engines.backends.eager", extra=None)}
+
+
+def find_backend(name: str) -> Callable[[Family], Backend]:
+    """What makes a family ready to run on the backend of that name.
+
+    Another name raises `UnknownName`; a backend whose dependencies are not installed raises `MissingExtra`.
+    """
+    if name not in BACKENDS:
+        raise UnknownName("backend", name, known_backends())
+    entry = BACKENDS[name]
+    try:
+        return importlib.import_module(entry.module).prepare
+    except ImportError as error:
+        if entry.extra is None:
+            raise
+        raise MissingExtra(
+            f"the backend {name!r} needs {error.name or error}; install it with: pip install 'rushes[{entry.extra}]'"
+        ) from error
+
+
+def known_backends() -> list[str]:
+    """What a user can ask for, each with the extra it needs."""
+    return [f"{name} (extra {entry.extra})" if entry.extra else name for name, entry in BACKENDS.items()]

@@ -1,0 +1,104 @@
+"""Load one component of a diffusers folder from safetensors, after its config and tensor names have been checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from engines.errors import InvalidModel
+from engines.model_folder import check_weights, read_config, tensor_shapes
+
+DiffusersModel = TypeVar("DiffusersModel", bound=ModelMixin)
+TextModel = TypeVar("TextModel", bound=PreTrainedModel)
+
+
+def load_diffusers_model(
+    cls: type[DiffusersModel], folder: Path, dtype: torch.dtype, device: torch.device
+) -> DiffusersModel:
+    """A diffusers model in eval mode; every tensor of the config must be in the files, and no other."""
+    config = read_config(folder / "config.json")
+    if config.get("_class_name") != cls.__name__:
+        raise InvalidModel(f"{folder.name} is a {config.get('_class_name')!r}; a {cls.__name__} is needed")
+    compare_tensors(folder.name, tensor_shapes(folder), expected_shapes(cls, config))
+    model = cls.from_pretrained(
+        folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=True
+    )
+    return _frozen(model, device)
+
+
+def load_text_model(cls: type[TextModel], folder: Path, dtype: torch.dtype, device: torch.device) -> TextModel:
+    """A transformers model in eval mode; a checkpoint that leaves weights to chance is refused."""
+    config = read_config(folder / "config.json")
+    architectures = config.get("architectures") or []
+    if cls.__name__ not in architectures:
+        raise InvalidModel(f"{folder.name} is {architectures!r}; a {cls.__name__} is needed")
+    check_weights(folder)
+    with _no_progress_bars():
+        loaded: Any = cls.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    model, info = loaded
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise InvalidModel(f"{folder.name} lacks {len(missing)} tensors, {missing[0]!r} for one")
+    return _frozen(model, device)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, from its files alone."""
+    for path in sorted(folder.glob("*config.json")):
+        read_config(path)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InvalidModel(f"{folder.name} holds no tokenizer that can be read: {str(error).splitlines()[0]}") from None
+
+
+def expected_shapes(cls: type[ModelMixin], config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a model of this config saves; builds it without memory for its weights."""
+    return {name: tuple(tensor.shape) for name, tensor in build_on_meta(cls, config).state_dict().items()}
+
+
+def build_on_meta(cls: Any, config: Mapping[str, Any]) -> Any:
+    """A diffusers model of this config without memory for its weights: for names, shapes, counts and FLOPs."""
+    with torch.device("meta"):
+        return cls.from_config(dict(config)).eval()
+
+
+def compare_tensors(what: str, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    """Raise `InvalidModel` unless names and shapes agree: a loader would fill gaps at random or pass over the rest."""
+    missing, surplus = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing:
+        raise InvalidModel(
+            f"{what} lacks {len(missing)} of {len(expected)} tensors of its config, {missing[0]!r} for one"
+        )
+    if surplus:
+        raise InvalidModel(
+            f"{what} holds {len(surplus)} tensors that its config knows nothing of, {surplus[0]!r} for one"
+        )
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise InvalidModel(f"{what}: {name} is {list(found[name])}, and by its config {list(shape)}")
+
+
+def _frozen(model: Any, device: torch.device) -> Any:
+    return model.to(device).eval().requires_grad_(False)  # noqa: FBT003  (torch's own signature)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Whoever loads shows progress in their own way; a bar on stderr would tear it."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

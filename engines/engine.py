@@ -1,0 +1,202 @@
+"""The engine: a loaded model that turns a batch of requests into events and, in the end, films."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engines import denoising
+from engines.backends import Backend, find_backend
+from engines.card import ModelCard, read_card
+from engines.catalog import find_model
+from engines.denoising import Denoising
+from engines.errors import InvalidRequest, UnknownName
+from engines.family import Family
+from engines.limits import check_request
+from engines.threads import apply_threads
+from engines.types import (
+    CancelledEvent,
+    EngineEvent,
+    GenerationRequest,
+    GenerationResult,
+    IsCancelled,
+    Stage,
+    StageEvent,
+    StepEvent,
+)
+
+# Families by the name a model card gives; the module has `load(folder, *, device, dtype) -> Family`.
+FAMILIES = {"wan": "engines.families.wan"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Clock = Callable[[], float]
+
+
+class Engine:
+    """One model on one device. Not for two threads at once; a process has one engine.
+
+    With `pad_batch_to` every batch is computed with that many rows, so that a film is the same to the last bit whether
+    it shares its batch or not. Without it, films of batches of different size agree within 1e-5.
+    """
+
+    def __init__(
+        self,
+        *,
+        card: ModelCard,
+        family: Family,
+        backend: Backend,
+        pad_batch_to: int | None = None,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        if pad_batch_to is not None and pad_batch_to < 1:
+            raise InvalidRequest("pad_batch_to", f"pad_batch_to is {pad_batch_to}; it must be 1 or more")
+        self.card = card
+        self._family = family
+        self._backend = backend
+        self._pad_batch_to = pad_batch_to
+        self._clock = clock
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled | None = None
+    ) -> Iterator[EngineEvent]:
+        """Make the films of a batch: stage and step events as they happen, then one result for each request, in order.
+
+        All requests share one `shape_key`. `is_cancelled(request_id)` is asked between any two steps and before each
+        film is decoded; who is cancelled gets a `CancelledEvent` and no result, and no mate's film changes for it.
+        An illegal batch raises `InvalidRequest` at once, before anything is computed.
+        """
+        batch = tuple(requests)
+        self._check(batch)
+        return self._run(batch, is_cancelled or _never)
+
+    def _run(self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled) -> Iterator[EngineEvent]:
+        # No inference_mode around a yield: it is the thread's, and would hold in the caller's code between two events.
+        bucket = self._pad_batch_to or len(requests)
+        members = _Members(requests, is_cancelled)
+        watch = _Watch(self._clock)
+
+        yield from members.enter("encode")
+        with watch.measure("encode"):
+            text = denoising.encode_batch(self._family, requests, bucket)
+
+        yield from members.enter("denoise")
+        with watch.measure("denoise"):
+            batch = denoising.start(self._family, requests, text, bucket)
+        while not batch.finished:
+            yield from members.drop_cancelled()
+            if not members.live:
+                return
+            with watch.measure("denoise"):
+                batch = denoising.step(batch, self._backend)
+            yield from members.stepped(batch)
+
+        yield from members.drop_cancelled()
+        yield from members.enter("decode")
+        yield from self._decode(batch.state.latents, members, watch)
+
+    def _decode(self, latents_BCTHW: torch.Tensor, members: _Members, watch: _Watch) -> Iterator[EngineEvent]:
+        """Decode one film at a time, so that no film's pixels depend on how many there are, then hand them all out."""
+        frames: dict[int, NDArray[np.uint8]] = {}
+        for row in list(members.live):
+            if row in members.live:
+                with watch.measure("decode"):
+                    frames[row] = self._family.decode(latents_BCTHW[row]).numpy()
+                yield from members.drop_cancelled()
+        for row, request in members.live.items():
+            latents = latents_BCTHW[row].float().cpu().numpy().copy()
+            yield GenerationResult(request=request, frames=frames[row], latents=latents, seconds=dict(watch.seconds))
+
+    def _check(self, requests: tuple[GenerationRequest, ...]) -> None:
+        if not requests:
+            raise InvalidRequest("requests", "the batch is empty; give at least one request")
+        if self._pad_batch_to is not None and len(requests) > self._pad_batch_to:
+            raise InvalidRequest(
+                "requests",
+                f"the batch has {len(requests)} requests; this engine pads to {self._pad_batch_to} and no more",
+            )
+        if len({request.request_id for request in requests}) < len(requests):
+            raise InvalidRequest("request_id", "two requests of the batch have the same request_id")
+        for request in requests:
+            check_request(request, self.card)
+        keys = sorted({str(request.shape_key) for request in requests})
+        if len(keys) > 1:
+            raise InvalidRequest(
+                "requests", f"requests of one batch must have one shape; these have {' and '.join(keys)}"
+            )
+
+
+class _Watch:
+    """Seconds of computing by stage; what the caller does between two events is not counted."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.seconds: dict[str, float] = {}
+        self._clock = clock
+
+    @contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        started = self._clock()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + self._clock() - started
+
+
+class _Members:
+    """Which rows of a batch still have someone waiting, and what they are told."""
+
+    def __init__(self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled) -> None:
+        self.live = dict(enumerate(requests))
+        self._is_cancelled = is_cancelled
+
+    def enter(self, stage: Stage) -> Iterator[EngineEvent]:
+        for request in list(self.live.values()):
+            yield StageEvent(request_id=request.request_id, stage=stage)
+
+    def stepped(self, batch: Denoising) -> Iterator[EngineEvent]:
+        num_steps = batch.state.schedule.num_steps
+        for request in list(self.live.values()):
+            yield StepEvent(request_id=request.request_id, step=batch.steps_done, num_steps=num_steps)
+
+    def drop_cancelled(self) -> Iterator[EngineEvent]:
+        for row, request in list(self.live.items()):
+            if self._is_cancelled(request.request_id):
+                del self.live[row]
+                yield CancelledEvent(request_id=request.request_id)
+
+
+def load_engine(
+    package_or_folder: str | Path,
+    *,
+    backend: str = "eager",
+    device: str | None = None,
+    dtype: str | None = None,
+    pad_batch_to: int | None = None,
+) -> Engine:
+    """Load a model by built-in name, folder or hub id, ready to generate.
+
+    `device` defaults to cuda where there is one, else cpu; `dtype` ("float32", "bfloat16", "float16") to bfloat16 on
+    cuda and to float32 on a cpu, whatever the weights are stored in. On a cpu this also sets torch's thread count
+    (see `engines.threads`). Raises the errors of `engines.errors`.
+    """
+    prepare = find_backend(backend)  # first: a wrong word should not cost minutes of reading weights
+    folder = find_model(str(package_or_folder))
+    card = read_card(folder)
+    if card.family not in FAMILIES:
+        raise UnknownName("model family", card.family, FAMILIES)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = dtype or ("float32" if where.type == "cpu" else "bfloat16")
+    if name not in DTYPES:
+        raise UnknownName("dtype", name, DTYPES)
+    if where.type == "cpu":
+        apply_threads()
+    family = importlib.import_module(FAMILIES[card.family]).load(folder, device=where, dtype=DTYPES[name])
+    return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to)
+
+
+def _never(_request_id: str) -> bool:
+    return False

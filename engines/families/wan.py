@@ -1,0 +1,154 @@
+"""Wan 2.1 and 2.2, text to video: how diffusers' transformer(s), VAE and UMT5 encoder are loaded and driven.
+
+B batch, F pixel frames, C channels, T latent frames, H W latent size, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ftfy
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+
+from engines.components import load_diffusers_model, load_text_model, load_tokenizer
+from engines.errors import InvalidModel
+from engines.family import EncodedText
+from engines.model_folder import check_weights, read_index
+from engines.row_exact import make_row_exact
+from engines.types import VideoSpec
+
+MAX_TOKENS = 512
+NUM_TRAIN_TIMESTEPS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WanParts:
+    """The loaded components. `transformer_low` takes over below `boundary` (Wan 2.2's low-noise expert)."""
+
+    tokenizer: PreTrainedTokenizerBase
+    text_encoder: UMT5EncoderModel
+    vae: AutoencoderKLWan
+    transformer: WanTransformer3DModel
+    transformer_low: WanTransformer3DModel | None
+    boundary: float | None
+
+
+class Wan:
+    """A Wan model ready to be driven; see `engines.family.Family` for the promises."""
+
+    def __init__(self, parts: WanParts, device: torch.device) -> None:
+        self.parts = parts
+        self.device = device
+        config = parts.vae.config
+        self._mean_C111 = _channels(config["latents_mean"], device)
+        # Stock divides by the reciprocal; multiplying by the value itself would differ in the last bit.
+        self._inverse_std_C111 = 1.0 / _channels(config["latents_std"], device)
+
+    def latent_shape(self, spec: VideoSpec) -> tuple[int, int, int, int]:
+        config = self.parts.vae.config
+        spatial, temporal = config["scale_factor_spatial"], config["scale_factor_temporal"]
+        frames = (spec.num_frames - 1) // temporal + 1
+        return self.parts.transformer.config["in_channels"], frames, spec.height // spatial, spec.width // spatial
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str]) -> EncodedText:
+        rows = {prompt: self._encode_one(prompt) for prompt in dict.fromkeys(prompts)}
+        return EncodedText(
+            embeds=torch.stack([_padded(rows[prompt]) for prompt in prompts]),
+            lengths=tuple(len(rows[prompt]) for prompt in prompts),
+        )
+
+    @torch.inference_mode()
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+        transformer = self._expert(timestep)
+        # One time for all rows, which the modulation broadcasts. Stock repeats it for each row and, for Wan 2.2's ti2v
+        # model (expand_timesteps), for each token; in text to video these are all equal, so it only costs.
+        time_1 = timestep.to(self.device).reshape(1)
+        (velocity_BCTHW,) = transformer(
+            hidden_states=latents_BCTHW.to(transformer.dtype),
+            timestep=time_1,
+            encoder_hidden_states=text.embeds,
+            return_dict=False,
+        )
+        return velocity_BCTHW.float()
+
+    @torch.inference_mode()
+    def decode(self, latents_CTHW: torch.Tensor) -> torch.Tensor:
+        latents = latents_CTHW.to(self.device, torch.float32) / self._inverse_std_C111 + self._mean_C111
+        (video_1CFHW,) = self.parts.vae.decode(latents.unsqueeze(0), return_dict=False)
+        unit_FHWC = (video_1CFHW[0] * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0)
+        return (unit_FHWC * 255).round().to(torch.uint8).cpu().contiguous()
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.parts.transformer.dtype
+
+    def _expert(self, timestep: torch.Tensor) -> WanTransformer3DModel:
+        parts = self.parts
+        if parts.transformer_low is None or parts.boundary is None:
+            return parts.transformer
+        high_noise = bool(timestep >= parts.boundary * NUM_TRAIN_TIMESTEPS)
+        return parts.transformer if high_noise else parts.transformer_low
+
+    def _encode_one(self, prompt: str) -> torch.Tensor:
+        """[L, D], only the true tokens: padding is masked out of every softmax, so it would only cost time.
+
+        Alone, not in a batch, so that an embedding does not depend on whose prompt is longer.
+        """
+        tokens = self.parts.tokenizer(
+            [clean_prompt(prompt)], max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        if tokens.input_ids.numel() == 0:  # a tokenizer without an end token makes nothing of an empty prompt
+            return torch.zeros(0, self.parts.text_encoder.config.d_model, device=self.device, dtype=self._dtype)
+        hidden_1LD = self.parts.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        return hidden_1LD[0].to(self._dtype)
+
+
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Wan:
+    """Load a diffusers Wan folder. Transformer and text encoder in `dtype`, the VAE in float32 as its makers advise."""
+    index = read_index(folder)
+    low_noise = (index.get("transformer_2") or [None])[0] is not None
+    boundary = index.get("boundary_ratio")
+    if low_noise and not isinstance(boundary, int | float):
+        raise InvalidModel(
+            f"model_index.json has a transformer_2 but boundary_ratio {boundary!r}; a fraction is needed"
+        )
+    # Nothing is read before everything is known to be safe: the big files may come minutes after a bad small one.
+    for name in ("transformer", "vae", "text_encoder", *(["transformer_2"] if low_noise else [])):
+        check_weights(folder / name)
+    parts = WanParts(
+        tokenizer=load_tokenizer(folder / "tokenizer"),
+        text_encoder=load_text_model(UMT5EncoderModel, folder / "text_encoder", dtype, device),
+        vae=load_diffusers_model(AutoencoderKLWan, folder / "vae", torch.float32, device),
+        transformer=load_diffusers_model(WanTransformer3DModel, folder / "transformer", dtype, device),
+        transformer_low=(
+            load_diffusers_model(WanTransformer3DModel, folder / "transformer_2", dtype, device) if low_noise else None
+        ),
+        boundary=boundary if low_noise else None,
+    )
+    for transformer in (parts.transformer, parts.transformer_low):
+        if transformer is not None:
+            make_row_exact(transformer)
+    return Wan(parts, device)
+
+
+def clean_prompt(prompt: str) -> str:
+    """Mend mojibake, undo (doubled) HTML escapes, and make every run of white space one space."""
+    text = html.unescape(html.unescape(ftfy.fix_text(prompt))).strip()
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _padded(embeds_LD: torch.Tensor) -> torch.Tensor:
+    padding = embeds_LD.new_zeros((MAX_TOKENS - len(embeds_LD), embeds_LD.shape[1]))
+    return torch.cat([embeds_LD, padding])
+
+
+def _channels(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)

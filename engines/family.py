@@ -1,0 +1,62 @@
+"""What a model family promises: prompts to embeddings, noise and text to a velocity, latents to frames.
+
+B batch, F pixel frames, C channels, T latent frames, H W latent size, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from engines.types import VideoSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedText:
+    """Prompts as the transformer reads them.
+
+    `embeds` is [B, L, D], zero from each row's true length on; `lengths` are those true lengths, the end token counted.
+    """
+
+    embeds: torch.Tensor
+    lengths: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def joined(parts: Sequence[EncodedText]) -> EncodedText:
+    """Several batches of encoded prompts as one, in order."""
+    return EncodedText(
+        embeds=torch.cat([part.embeds for part in parts]), lengths=tuple(n for part in parts for n in part.lengths)
+    )
+
+
+def empty_text(like: EncodedText, rows: int) -> EncodedText:
+    """`rows` rows of nothing but padding, for places in a batch that no request fills."""
+    return EncodedText(embeds=like.embeds.new_zeros((rows, *like.embeds.shape[1:])), lengths=(0,) * rows)
+
+
+class Family(Protocol):
+    """A loaded model. No row of any batch may influence another; nothing here keeps state between calls."""
+
+    device: torch.device
+
+    def latent_shape(self, spec: VideoSpec) -> tuple[int, int, int, int]:
+        """(C, T, H, W) of the latents of such a film."""
+        ...
+
+    def encode(self, prompts: Sequence[str]) -> EncodedText:
+        """Embeddings of the prompts, each computed alone."""
+        ...
+
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+        """One transformer call for all rows: the predicted flow velocity, float32, at one (scalar) timestep."""
+        ...
+
+    def decode(self, latents_CTHW: torch.Tensor) -> torch.Tensor:
+        """Frames of one film, uint8 [F, H * spatial, W * spatial, 3] on the CPU."""
+        ...

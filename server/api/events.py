@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Header, Response
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -22,6 +23,7 @@ router = APIRouter(tags=["jobs"])
 _RECONNECT_MS = 1000
 _REDIS_PATIENCE_S = 60.0
 _REDIS_PAUSE_S = 0.5
+_CLOSING_GRACE_S = 1.0
 
 
 @router.get(
@@ -50,16 +52,25 @@ async def get_events(
         raise field_problem("Last-Event-ID", str(error)) from None
     if record.state in TERMINAL and await _is_empty(first):
         return Response(status_code=204)
-    return EventSourceResponse(_stream(record, services, after), ping=services.settings.event_ping_seconds, sep="\n")
+    closing = anyio.Event()
+    return EventSourceResponse(
+        _stream(record, services, after, closing),
+        ping=services.settings.event_ping_seconds,
+        sep="\n",
+        shutdown_event=closing,
+        shutdown_grace_period=_CLOSING_GRACE_S,
+    )
 
 
-async def _stream(record: JobRecord, services: Services, after: str) -> AsyncIterator[ServerSentEvent]:
-    """The events after `after`; a queue that goes away for a moment delays them but loses none."""
+async def _stream(
+    record: JobRecord, services: Services, after: str, closing: anyio.Event
+) -> AsyncIterator[ServerSentEvent]:
+    """The events after `after` until `closing`; a queue that goes away for a moment delays them but loses none."""
     loop = asyncio.get_running_loop()
     last, lost_at = after, None
     while True:
         try:
-            async for event in services.queue.events(record.job_id, after=last):
+            async for event in _until(closing, services.queue.events(record.job_id, after=last)):
                 last, lost_at = event.id, None
                 yield _sent(event)
         except RedisError:
@@ -70,6 +81,22 @@ async def _stream(record: JobRecord, services: Services, after: str) -> AsyncIte
             await asyncio.sleep(_REDIS_PAUSE_S)
         else:
             return
+
+
+async def _until(closing: anyio.Event, events: AsyncIterator[JobEvent]) -> AsyncIterator[JobEvent]:
+    """The events that come before the server closes; an end in order lets the client come back for the rest."""
+    closed = asyncio.ensure_future(closing.wait())
+    coming = asyncio.ensure_future(anext(events, None))
+    try:
+        while True:
+            await asyncio.wait({coming, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done() or (event := coming.result()) is None:
+                return
+            yield event
+            coming = asyncio.ensure_future(anext(events, None))
+    finally:
+        closed.cancel()
+        coming.cancel()
 
 
 def _sent(event: JobEvent) -> ServerSentEvent:

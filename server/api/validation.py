@@ -25,7 +25,7 @@ def problem_of(error: RequestValidationError) -> Problem:
 
 def _finding(item: dict[str, Any]) -> dict[str, str]:
     place, *inner = [str(part) for part in item["loc"]]
-    field = ".".join(inner)[:64]
+    field = ".".join(inner)[:64] if inner else place
     seen = _shown(item.get("input"))
     match item["type"]:
         case "missing" if not inner:
@@ -38,9 +38,9 @@ def _finding(item: dict[str, Any]) -> dict[str, str]:
         case "model_attributes_type" | "model_type" | "dict_type":
             detail = f"the body must be a JSON object, not {seen}"
         case _:
-            message = item["msg"].removeprefix("Value error, ")
+            message = item["msg"].removeprefix("Value error, ").replace("Input should", "it must")
             detail = f"{field} is {seen}: {message[0].lower()}{message[1:]}"
-    return {"field": field or place, "detail": detail}
+    return {"field": field, "detail": detail}
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,138 @@
+"""Latents of Diorama clips on disk, in shards named by a hash of all that decides them, so a stale one is never read.
+
+Legend: N clips of a shard, C latent channels, T latent frames, H W latent size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from post_train.algorithms.vae import clip_tensor
+from post_train.algorithms.whole_clip_vae import encode_moments
+from post_train.data.diorama.record import Split
+from post_train.data.diorama.world import VERSION, make_clip
+
+_CODE_VERSION = 1
+_BATCH = 8
+_STATISTICS_SEED = 5 * 10**8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentsConfig:
+    """Which clips are encoded: seeds from `first_seed` on, `shards` shards of `shard_clips` each."""
+
+    split: Split
+    side: int
+    num_frames: int
+    first_seed: int
+    shard_clips: int
+    shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Raw (not yet normalised) latents fp16 [N, C, T, H, W], and each clip's full and short caption."""
+
+    latents: Tensor
+    full: list[str]
+    short: list[str]
+
+
+def weights_digest(vae: AutoencoderKLWan) -> str:
+    """A hash of the encoder's weights: the decoder may improve without making cached latents stale."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vae.state_dict().items()):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode())
+            digest.update(value.detach().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class LatentCache:
+    """Shards under one folder; a shard that is missing is made when it is asked for."""
+
+    def __init__(self, root: Path, vae: AutoencoderKLWan, config: LatentsConfig) -> None:
+        self.vae, self.config = vae, config
+        # The number of shards is left out: a cache may grow without losing what it has.
+        facts = {k: v for k, v in asdict(config).items() if k != "shards"}
+        facts |= {"vae": weights_digest(vae), "world": VERSION, "code": _CODE_VERSION}
+        self.key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+        self.folder = root / self.key
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "facts.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
+
+    def __contains__(self, index: int) -> bool:
+        return self._path(index).exists()
+
+    def shard(self, index: int) -> Shard:
+        """Shard `index`, encoded now if it is not on disk."""
+        if not 0 <= index < self.config.shards:
+            raise ValueError(f"shard {index} is not one of the {self.config.shards} shards of this cache")
+        if index not in self:
+            self.build(index)
+        texts = json.loads(self._path(index).with_suffix(".json").read_text())
+        return Shard(latents=load_file(self._path(index))["latents"], full=texts["full"], short=texts["short"])
+
+    def build_all(self, report: Callable[[str], None]) -> None:
+        """Makes every shard that is missing, in order; a training run beside it reads each as it comes."""
+        for index in range(self.config.shards):
+            if index not in self:
+                self.build(index)
+                report(f"shard {index + 1} of {self.config.shards}")
+
+    def build(self, index: int) -> None:
+        """Renders and encodes shard `index` and writes it atomically, the tensors last."""
+        count, first = self.config.shard_clips, self.config.first_seed + index * self.config.shard_clips
+        latents, full, short = [], [], []
+        for start in range(first, first + count, _BATCH):
+            clips = [
+                make_clip(s, side=self.config.side, num_frames=self.config.num_frames, split=self.config.split)
+                for s in range(start, min(start + _BATCH, first + count))
+            ]
+            full += [c.captions.full.text for c in clips]
+            short += [c.captions.short.text for c in clips]
+            latents.append(self._encode(torch.stack([clip_tensor(c.frames) for c in clips])))
+        path = self._path(index)
+        self._replace(path.with_suffix(".json"), json.dumps({"full": full, "short": short}).encode())
+        part = path.with_suffix(f".part{os.getpid()}")
+        save_file({"latents": torch.cat(latents)}, part)
+        part.rename(path)
+
+    @torch.no_grad()
+    def _encode(self, video: Tensor) -> Tensor:
+        return encode_moments(self.vae, video)[0].half()
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"shard-{index:05d}.safetensors"
+
+    @staticmethod
+    def _replace(path: Path, content: bytes) -> None:
+        part = path.with_name(f"{path.name}.part{os.getpid()}")
+        part.write_bytes(content)
+        part.rename(path)
+
+
+@torch.no_grad()
+def latent_statistics(vae: AutoencoderKLWan, *, side: int, num_frames: int, clips: int = 256) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each latent channel over clean clips, both [C]: what a pipeline normalises by."""
+    total, squares, count = torch.zeros(()), torch.zeros(()), 0
+    for start in range(0, clips, _BATCH):
+        seeds = range(_STATISTICS_SEED + start, _STATISTICS_SEED + start + _BATCH)
+        frames = [make_clip(s, side=side, num_frames=num_frames).frames for s in seeds]
+        video = torch.stack([clip_tensor(f) for f in frames])
+        latents = encode_moments(vae, video)[0].double()
+        total = total + latents.sum(dim=(0, 2, 3, 4))
+        squares = squares + latents.square().sum(dim=(0, 2, 3, 4))
+        count += latents.numel() // latents.shape[1]
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).sqrt().float()

@@ -1,0 +1,43 @@
+"""Training losses as pure functions of tensors in fp32.
+
+Legend: B batch, C latent channels, T latent frames, H W latent size.
+"""
+
+from __future__ import annotations
+
+import torch
+from beartype import beartype
+from jaxtyping import Float, jaxtyped
+from torch import Tensor
+
+
+@jaxtyped(typechecker=beartype)
+def shifted_sigmas(u: Float[Tensor, " B"], shift: float) -> Float[Tensor, " B"]:
+    """Noise levels with the resolution shift of inference: shift * u / (1 + (shift - 1) * u), u in [0, 1]."""
+    return shift * u / (1 + (shift - 1) * u)
+
+
+@jaxtyped(typechecker=beartype)
+def noised(
+    x0: Float[Tensor, "B C T H W"], noise: Float[Tensor, "B C T H W"], sigmas: Float[Tensor, " B"]
+) -> Float[Tensor, "B C T H W"]:
+    """The point of the straight path at each noise level: (1 - sigma) * x0 + sigma * noise."""
+    s = sigmas[:, None, None, None, None]
+    return (1 - s) * x0 + s * noise
+
+
+@jaxtyped(typechecker=beartype)
+def flow_matching_errors(
+    velocity: Float[Tensor, "B C T H W"], x0: Float[Tensor, "B C T H W"], noise: Float[Tensor, "B C T H W"]
+) -> Float[Tensor, " B"]:
+    """Each row's mean squared error of the predicted velocity against noise - x0 (Lipman et al., arXiv 2210.02747)."""
+    return (velocity - (noise - x0)).square().flatten(1).mean(1)
+
+
+@jaxtyped(typechecker=beartype)
+def logit_normal_levels(batch: int, generator: torch.Generator, *, uniform_share: float = 0.2) -> Float[Tensor, " B"]:
+    """Levels u in (0, 1): logit-normal (Esser et al., arXiv 2403.03206), partly uniform so that no end starves."""
+    normal = torch.sigmoid(torch.randn(batch, generator=generator))
+    uniform = torch.rand(batch, generator=generator)
+    pick = torch.rand(batch, generator=generator) < uniform_share
+    return torch.where(pick, uniform, normal)

@@ -1,0 +1,188 @@
+"""Runs of the built-in model's recipes: from a recipe and a run folder to a trainer, and from a run to weights."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from transformers import PreTrainedTokenizerFast
+
+from engines.engine import load_engine
+from engines.types import GenerationRequest, GenerationResult, VideoSpec
+from post_train.algorithms.base_training import BaseTask
+from post_train.algorithms.vae import VaeTask
+from post_train.checkpoint import CheckpointError, latest_checkpoint
+from post_train.contact_sheet import write_sheet
+from post_train.data.diorama.record import Split
+from post_train.data.diorama.world import VERSION, make_clip
+from post_train.data.latents import LatentCache, latent_statistics
+from post_train.ema import WeightAverage
+from post_train.export import Parts, export_pipeline
+from post_train.precision import Precision
+from post_train.recipes.diorama_base import BaseRecipe
+from post_train.recipes.diorama_vae import VaeRecipe
+from post_train.small_wan import train_tokenizer
+from post_train.trainer import Trainer, recipe_hash
+
+Report = Callable[[str], None]
+
+_SAMPLE_SEED = 2_000_000_000  # first seed of the clips whose captions are sampled from during training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the machine, not the recipe, decides; `folder` holds the run."""
+
+    folder: Path
+    precision: Precision
+    compile_model: bool
+    minutes: float
+
+
+def train_vae(recipe: VaeRecipe, options: RunOptions, report: Report) -> None:
+    """Trains the VAE, or goes on with it, and writes its averaged weights as `model/` of the run folder."""
+    torch.manual_seed(recipe.loop.seed)
+    task = VaeTask(recipe.vae, total_steps=recipe.loop.steps, precision=options.precision)
+    trainer = Trainer(task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
+    report(f"resumed at step {trainer.step}" if trainer.resume() else "a new run")
+    trainer.train(minutes=options.minutes, report=report)
+    save_vae(
+        task.vae, trainer.average, options.folder / "model", side=recipe.vae.side, num_frames=recipe.vae.num_frames
+    )
+
+
+def save_vae(vae: AutoencoderKLWan, average: WeightAverage, folder: Path, *, side: int, num_frames: int) -> None:
+    """Writes the averaged VAE with its latents' statistics; rounded to fp16 first, as it will be shipped.
+
+    Latents cached with it are then the very latents of the shipped encoder.
+    """
+    average.copy_to(vae)
+    vae.half().float()
+    mean, std = latent_statistics(vae, side=side, num_frames=num_frames)
+    vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
+    part = folder.with_name(f".{folder.name}.part")
+    vae.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def load_vae(folder: Path) -> AutoencoderKLWan:
+    """The VAE of a finished VAE run or of a pipeline folder, for encoding."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds no VAE; train one with `rushes train diorama-vae` or name a model's vae folder"
+        )
+    vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    return vae.eval().requires_grad_(requires_grad=False)
+
+
+class BaseRun:
+    """A base run: its task, trainer and latents, wired together."""
+
+    def __init__(self, recipe: BaseRecipe, options: RunOptions, *, vae: Path) -> None:
+        torch.manual_seed(recipe.loop.seed)
+        self.recipe, self.options = recipe, options
+        self.vae = load_vae(vae)
+        self.cache = LatentCache(options.folder.parent / "latents", self.vae, recipe.base.latents)
+        self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe)
+        config = self.vae.config
+        self.task = BaseTask(
+            recipe.base,
+            self.tokenizer,
+            self.cache,
+            latents_mean=torch.tensor(config["latents_mean"]),
+            latents_std=torch.tensor(config["latents_std"]),
+            precision=options.precision,
+            sampler=self._sample,
+            compile_model=options.compile_model,
+        )
+        self.trainer = Trainer(self.task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
+
+    def train(self, report: Report) -> None:
+        """Trains, or goes on with it."""
+        report(f"resumed at step {self.trainer.step}" if self.trainer.resume() else "a new run")
+        self.trainer.train(minutes=self.options.minutes, report=report)
+
+    def export(self, folder: Path) -> None:
+        """Writes the newest checkpoint's averaged weights as a pipeline folder."""
+        if latest_checkpoint(self.options.folder) is None:
+            raise CheckpointError(f"{self.options.folder} has no checkpoint to export; train first")
+        self.trainer.resume()
+        self.trainer.average.copy_to(self.task.module)
+        self._write(folder, self.trainer.step)
+
+    def _write(self, folder: Path, step: int) -> None:
+        parts = Parts(
+            tokenizer=self.tokenizer,
+            text_encoder=self.task.text_encoder,
+            transformer=self.task.transformer,
+            vae=self.vae,
+        )
+        export_pipeline(folder, parts, self.recipe.card, self._manifest(step))
+
+    def _manifest(self, step: int) -> dict[str, Any]:
+        loop, base = self.recipe.loop, self.recipe.base
+        return {
+            "recipe": "diorama-base",
+            "recipe_hash": self.trainer.recipe,
+            "world_version": VERSION,
+            "latents": self.cache.key,
+            "step": step,
+            "clips_seen": step * base.batch,
+            "seed": loop.seed,
+            "precision": self.options.precision,
+        }
+
+    def _sample(self, _task: BaseTask, step: int, folder: Path) -> None:
+        """Films of held-out captions by the serving engine, as a contact sheet."""
+        model = folder / "model"
+        self._write(model, step)
+        write_sheet(folder / f"base-{step:06d}.png", sample_films(model, sample_prompts(8)))
+
+
+def sample_prompts(count: int) -> list[str]:
+    """Full captions of clips that no run trains on, in seed order, none picked."""
+    return [make_clip(_SAMPLE_SEED + i, side=32).captions.full.text for i in range(count)]
+
+
+def sample_films(model: Path, prompts: list[str]) -> list[tuple[str, Any]]:
+    """One film a prompt by the serving engine with the model's own defaults and seeds 0, 1, 2, ..."""
+    engine = load_engine(model)
+    d = engine.card.defaults
+    spec = VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps)
+    requests = [
+        GenerationRequest(
+            request_id=str(i),
+            prompt=prompt,
+            negative_prompt=d.negative_prompt,
+            spec=spec,
+            num_inference_steps=d.num_inference_steps,
+            guidance_scale=d.guidance_scale,
+            flow_shift=d.flow_shift,
+            sampler=d.sampler,
+            seed=i,
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+    return [(e.request.prompt, e.frames) for e in engine.generate(requests) if isinstance(e, GenerationResult)]
+
+
+def _tokenizer(folder: Path, recipe: BaseRecipe) -> PreTrainedTokenizerFast:
+    """The run's tokenizer, trained once on wild captions and kept with the run."""
+    if not folder.is_dir():
+        texts = (
+            make_clip(recipe.base.latents.first_seed + i, side=32, split=Split.WILD).captions
+            for i in range(recipe.tokenizer_clips)
+        )
+        tokenizer = train_tokenizer(
+            (t for c in texts for t in (c.full.text, c.short.text)), recipe.base.text_encoder.vocabulary
+        )
+        part = folder.with_name(f".{folder.name}.part")
+        tokenizer.save_pretrained(part)
+        part.rename(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)

@@ -1,0 +1,183 @@
+"""The training loop: steps, schedule, average, logs, samples and checkpoints, the same for every algorithm.
+
+A step's randomness comes from (seed, step) alone, so a run that was stopped goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from post_train.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    latest_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from post_train.ema import WeightAverage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """How long and how a run goes; `lr` falls from `lr` to `lr * final_lr` by a cosine after a linear warm-up."""
+
+    seed: int
+    steps: int
+    lr: float
+    warmup_steps: int
+    final_lr: float
+    grad_clip: float
+    ema_decay: float
+    checkpoint_minutes: float
+    sample_every: int
+    log_every: int
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of step `step`, counted from 1."""
+        if step <= self.warmup_steps:
+            return self.lr * step / max(1, self.warmup_steps)
+        along = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+class TrainingTask(Protocol):
+    """What an algorithm gives the loop."""
+
+    module: nn.Module
+    """Holds every trained weight."""
+
+    def optimizer(self, lr: float) -> Optimizer:
+        """A fresh optimizer over the trained weights."""
+        ...
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of step `step` with its random numbers, and what to log beside it."""
+        ...
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Writes samples of the present weights into `folder`."""
+        ...
+
+
+def recipe_hash(config: Any) -> str:
+    """A short hash of a recipe's configuration, which names a run's checkpoints."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step: the same whenever and however often the step is run."""
+    digest = hashlib.sha256(f"{seed}:{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+class Trainer:
+    """Runs a task in a run folder, from its newest checkpoint if there is one."""
+
+    def __init__(self, task: TrainingTask, config: LoopConfig, run: Path, *, recipe: str) -> None:
+        self.task, self.config, self.run, self.recipe = task, config, run, recipe
+        self.optimizer = task.optimizer(config.lr)
+        self.average = WeightAverage(task.module, config.ema_decay)
+        self.step = 0
+        self._recent: list[dict[str, float]] = []
+
+    def resume(self) -> bool:
+        """Takes up the newest checkpoint of the run folder; False when there is none.
+
+        CheckpointError when it was written by another recipe.
+        """
+        found = latest_checkpoint(self.run)
+        if found is None:
+            return False
+        if found.facts["recipe"] != self.recipe:
+            raise CheckpointError(
+                f"{self.run} holds a run of recipe {found.facts['recipe']}, this one is {self.recipe}; "
+                "choose another run folder or the recipe it was started with"
+            )
+        parameters = dict(self.task.module.named_parameters())
+        with torch.no_grad():
+            for name, value in found.tensors["weights"].items():
+                parameters[name].copy_(value)
+        self.average.weights = {n: v.clone() for n, v in found.tensors["average"].items()}
+        self.optimizer.load_state_dict(restore_optimizer(found.tensors.get("optimizer", {}), found.facts["optimizer"]))
+        self.step = found.step
+        return True
+
+    def save(self) -> Path:
+        """Writes a checkpoint of the present step."""
+        tensors, rest = optimizer_tensors(self.optimizer.state_dict())
+        groups = {
+            "weights": {n: p.detach() for n, p in self.task.module.named_parameters()},
+            "average": self.average.weights,
+        }
+        if tensors:
+            groups["optimizer"] = tensors
+        facts = {"recipe": self.recipe, "optimizer": rest, "metrics": self._recent[-1] if self._recent else {}}
+        return save_checkpoint(self.run, Checkpoint(step=self.step, tensors=groups, facts=facts))
+
+    def train(self, *, until: int | None = None, minutes: float = math.inf, report: Callable[[str], None]) -> None:
+        """Trains to step `until` (the recipe's end by default) or for `minutes`, and saves in the end."""
+        end = min(until or self.config.steps, self.config.steps)
+        started = saved = time.monotonic()
+        while self.step < end and time.monotonic() - started < 60 * minutes:
+            self._one_step()
+            if self.step % self.config.log_every == 0:
+                report(self._log(time.monotonic() - started))
+            if self.step % self.config.sample_every == 0:
+                self.sample()
+            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def sample(self) -> None:
+        """Lets the task draw samples with the averaged weights."""
+        live = {n: p.detach().clone() for n, p in self.task.module.named_parameters()}
+        self.average.copy_to(self.task.module)
+        try:
+            self.task.sample(self.step, self.run / "samples")
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.task.module.named_parameters():
+                    parameter.copy_(live[name])
+
+    def _one_step(self) -> None:
+        step = self.step + 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr_at(step) * group.get("lr_scale", 1.0)
+        began = time.monotonic()
+        loss, metrics = self.task.loss(step, step_generator(self.config.seed, step))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss of step {step} is {value}; the last checkpoint is intact, lower the learning rate"
+            )
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step = step
+        self.average.update(self.task.module, step)
+        self._recent.append({"loss": value, "grad_norm": float(norm), "seconds": time.monotonic() - began, **metrics})
+        del self._recent[: -self.config.log_every]
+
+    def _log(self, elapsed: float) -> str:
+        """Appends the mean of the recent steps to log.jsonl, and gives it as a line."""
+        names = self._recent[-1].keys()
+        row = {k: sum(r[k] for r in self._recent) / len(self._recent) for k in names}
+        self.run.mkdir(parents=True, exist_ok=True)
+        with (self.run / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"step": self.step, "elapsed": round(elapsed, 1), **row}) + "\n")
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
+        return f"step {self.step}/{self.config.steps}  {shown}"

@@ -19,6 +19,7 @@ from server.state_folder import StateFolder
 from server.supervised import ChildSpec, Supervised
 
 _LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes on Linux and 103 on macOS
+# `always`, because `everysec` may answer before it has written: a kill at that moment loses an accepted job.
 _CONFIGURATION = """\
 port 0
 unixsocketperm 700
@@ -26,7 +27,7 @@ daemonize no
 databases 1
 loglevel warning
 appendonly yes
-appendfsync everysec
+appendfsync always
 save ""
 maxmemory 1gb
 maxmemory-policy noeviction

@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     tending = asyncio.create_task(services.tend())
+    tending.add_done_callback(_tell_if_failed)
     try:
         yield
     finally:
@@ -62,6 +63,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(asyncio.CancelledError):
             await tending
         await services.client.aclose()
+
+
+def _tell_if_failed(tending: asyncio.Task[None]) -> None:
+    if not tending.cancelled() and (error := tending.exception()) is not None:
+        _log.error("the queue is no longer tended by this gateway", exc_info=error)
 
 
 async def _answer_problem(_: Request, error: Exception) -> Response:

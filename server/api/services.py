@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 import redis.asyncio as redis
-from engines.cost import CostModel
 from fastapi import Depends, Request
 from redis.exceptions import RedisError
 
 from engines.card import ModelCard, read_card
 from engines.catalog import find_model
+from engines.cost import CostModel
 from server.artifacts.filesystem import FilesystemArtifacts
 from server.pool import pool_of
 from server.queue.client import JobQueue
@@ -80,7 +80,11 @@ class Services:
         self.crew.notices = await self.queue.workers()
         told = [notice.cost_model for notice in self.crew.notices if notice.cost_model]
         if told:
-            self.crew.cost_model = CostModel.from_json(told[-1])
+            try:
+                self.crew.cost_model = CostModel.from_json(told[-1])
+            except ValueError:
+                # A worker of another version, in the middle of an upgrade; the last model is good enough meanwhile.
+                _log.debug("a worker tells of its speed in a way this gateway does not know")
 
     async def tend(self) -> None:
         """For ever: give jobs whose workers were lost back to the queue, and see who works."""

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FILE = re.compile(r"([0-9]{1,9})\.(part|mp4|webm)")
+_LEFTOVER = re.compile(r"\.([0-9]{1,9})\.part\.[A-Za-z0-9_]{1,32}\.partial")  # of an encoder that was killed
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -71,19 +72,19 @@ class FilesystemArtifacts:
 
     def remove(self, name: str) -> None:
         """Delete one file of the store, and its job's folder when that was the last; a missing one is no error."""
-        path = self.root / _checked(name)
+        path = self.root / _checked(name, leftovers=True)
         with _storage(f"remove {name}"):
             path.unlink(missing_ok=True)
             if path.parent.is_dir() and not any(path.parent.iterdir()):
                 path.parent.rmdir()
 
     def files(self) -> Iterator[tuple[str, int, str, float]]:
-        """Each file as (job id, attempt, name, age in Unix seconds of its last change); strangers are passed over."""
+        """Each file as (job id, attempt, name, Unix time of its last change); strangers are passed over."""
         for folder in self.root.iterdir():
             if not _JOB.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
                 continue
             for path in folder.iterdir():
-                match = _FILE.fullmatch(path.name)
+                match = _FILE.fullmatch(path.name) or _LEFTOVER.fullmatch(path.name)
                 if match:
                     yield folder.name, int(match[1]), f"{folder.name}/{path.name}", path.lstat().st_mtime
 
@@ -107,10 +108,11 @@ class FilesystemArtifacts:
         return file
 
 
-def _checked(name: str) -> str:
+def _checked(name: str, *, leftovers: bool = False) -> str:
     """The name, if this store could have made it; ValueError otherwise."""
     job_id, slash, file_name = name.partition("/")
-    if not (slash and _JOB.fullmatch(job_id) and _FILE.fullmatch(file_name)):
+    known = _FILE.fullmatch(file_name) or (leftovers and _LEFTOVER.fullmatch(file_name))
+    if not (slash and _JOB.fullmatch(job_id) and known):
         raise ValueError(f"{name[:100]!r} is not an artifact's name; they look like <job>/<attempt>.mp4")
     return name
 

@@ -54,12 +54,14 @@ class JobQueue:
         lease_s: float = 6.0,
         max_attempts: int = 3,
         retention_s: float = 86400.0,
-        idempotency_s: float = 86400.0,
+        idempotency_s: float | None = None,
         batch_budget_s: float = 60.0,
         max_events: int = 512,
     ) -> None:
-        """`max_queued_*` bound admission; `retention_s` is how long finished jobs can be read, `idempotency_s` how long
-        a key is remembered; `batch_budget_s` is how far ahead of its fair turn a job may be taken along in a batch."""
+        """`max_queued_*` bound admission. `retention_s` is how long a finished job can be read, `idempotency_s` how
+        long a key is remembered (by default the same). `batch_budget_s` is how far ahead of its fair turn a job may be
+        taken along in a batch. All processes of a pool should agree on these."""
+        idempotency_s = retention_s if idempotency_s is None else idempotency_s
         if idempotency_s > retention_s:
             raise ValueError(f"idempotency_s {idempotency_s} exceeds retention_s {retention_s}: a key outlives its job")
         self._redis = client

@@ -86,7 +86,7 @@ class Links(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """How far the engine is: the stage, steps done of steps in all, and their ratio."""
+    """How far the engine is: the stage (encode, denoise, decode, done), steps done of steps in all, and their ratio."""
 
     stage: str
     step: int

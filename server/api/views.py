@@ -10,7 +10,9 @@ from server.api.errors import Problem
 from server.api.resolve import parameters_of
 from server.api.schemas import JobError, JobProgress, JobView, Links
 from server.api.services import Services, Tenant, TheServices
-from server.queue.types import JobRecord, Progress, State
+from server.queue.types import JobRecord, State
+
+_MOST_BEFORE_THE_END = 0.99
 
 
 def links_of(job_id: str) -> Links:
@@ -39,7 +41,7 @@ async def view_of(record: JobRecord, services: Services) -> JobView:
         state=record.state,
         cancel_requested=record.cancel_requested,
         attempt=record.attempt,
-        progress=_progress(record.progress),
+        progress=_progress(record),
         queue_position=await services.queue.position(record.job_id) if queued else None,
         estimate_seconds=await services.estimate(record),
         created_at=record.created_at,
@@ -58,13 +60,17 @@ def _is_id(text: str) -> bool:
     return len(text) == 32 and all(character in "0123456789abcdef" for character in text)
 
 
-def _progress(progress: Progress | None) -> JobProgress | None:
-    if progress is None:
+def _progress(record: JobRecord) -> JobProgress | None:
+    told = record.progress
+    if told is None or record.state is State.QUEUED:
         return None
-    fraction = progress.step / progress.num_steps if progress.num_steps else 0.0
-    return JobProgress(
-        stage=progress.stage, step=progress.step, num_steps=progress.num_steps, fraction=round(min(1.0, fraction), 4)
-    )
+    if record.state is State.SUCCEEDED:
+        # A quick film is over before the worker has told of its last steps.
+        return JobProgress(stage="done", step=told.num_steps, num_steps=told.num_steps, fraction=1.0)
+    fraction = told.step / told.num_steps if told.num_steps else 0.0
+    # All steps done is not yet a film: it is still to be decoded, encoded and stored.
+    fraction = round(min(_MOST_BEFORE_THE_END, fraction), 4)
+    return JobProgress(stage=told.stage, step=told.step, num_steps=told.num_steps, fraction=fraction)
 
 
 def _error(record: JobRecord) -> JobError | None:

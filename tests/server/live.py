@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,13 @@ class Stack:
         answer = self.client.get(f"/jobs/{job_id}/video")
         assert answer.status_code == 200, answer.text
         return answer.content
+
+    def until_ready(self) -> None:
+        """Wait until a worker takes jobs, whatever has just been done to the stack."""
+        deadline = time.monotonic() + START_S
+        while self.client.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline, self.client.get("/readyz").text
+            time.sleep(0.05)
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """Those below the stack whose command line holds each word as an argument, or as its program's name."""

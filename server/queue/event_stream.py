@@ -12,13 +12,14 @@ import redis.asyncio as redis
 from server.queue.types import TERMINAL, JobEvent
 
 _STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
+_LONGEST_BLOCK_MS = 400
 _TERMINAL_TYPES = frozenset(state.value for state in TERMINAL)
 
 
 def _block_ms(client: redis.Redis) -> int:
-    # Half the reply time-out, so that a dead server is still told from a quiet stream.
+    # At most half the reply time-out, so that a dead server is still told from a quiet stream.
     timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or 1.0
-    return int(timeout_s * 500)
+    return min(_LONGEST_BLOCK_MS, int(timeout_s * 500))
 
 
 def require_stream_id(text: str) -> str:

@@ -160,8 +160,8 @@ class QueueMachine(RuleBasedStateMachine):
             pipeline.hgetall(f"{PREFIX}:costs")
             pipeline.hgetall(f"{PREFIX}:counters")
             pipeline.zrange(f"{PREFIX}:tenants", 0, -1, withscores=True)
-            a, b, c, s, l, leased, costs, counters, tenants = await pipeline.execute()
-        return a + b + c, leased, s + l, costs, counters, tenants
+            a, b, c, small, large, leased, costs, counters, tenants = await pipeline.execute()
+        return a + b + c, leased, small + large, costs, counters, tenants
 
 
 def _check(url: str, *, runs: int, steps: int, phases: tuple[Phase, ...]) -> None:

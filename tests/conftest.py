@@ -10,6 +10,7 @@ import pytest
 
 # Before anything loads torch: tests share the host, often with other tests, and small models gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

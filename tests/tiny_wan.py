@@ -107,6 +107,25 @@ def tiny_vae() -> AutoencoderKLWan:
     ).eval()
 
 
+def tiny_vae_2_2() -> AutoencoderKLWan:
+    """The VAE of Wan 2.2's 5B model in small: residual, patched, 16x16 pixels and 4 frames to a latent, 48 channels."""
+    return AutoencoderKLWan(
+        base_dim=4,
+        decoder_base_dim=8,
+        z_dim=48,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+        latents_mean=[0.1] * 48,
+        latents_std=[1.5] * 48,
+    ).eval()
+
+
 def tiny_text_encoder() -> UMT5EncoderModel:
     """A UMT5 encoder of two layers and 32 channels."""
     config = UMT5Config(vocab_size=128, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
@@ -116,14 +135,14 @@ def tiny_text_encoder() -> UMT5EncoderModel:
 def build_tiny_wan(
     *, seed: int = 0, two_transformers: bool = False, expand_timesteps: bool = False, euler: bool = False
 ) -> WanPipeline:
-    """Build the stock pipeline: Wan 2.1 by default, the two-transformer or the ti2v form of Wan 2.2 when asked."""
+    """Build the stock pipeline: Wan 2.1 by default, Wan 2.2's two-expert or 5B (expand_timesteps) form when asked."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = WanPipeline(
             tokenizer=tiny_tokenizer(),
             text_encoder=tiny_text_encoder(),
-            vae=tiny_vae(),
-            transformer=tiny_transformer(),
+            vae=tiny_vae_2_2() if expand_timesteps else tiny_vae(),
+            transformer=tiny_transformer(in_channels=48 if expand_timesteps else 16),
             scheduler=_euler() if euler else _unipc(),
             transformer_2=tiny_transformer() if two_transformers else None,
             boundary_ratio=0.875 if two_transformers else None,

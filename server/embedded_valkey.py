@@ -19,6 +19,7 @@ from server.state_folder import StateFolder
 from server.supervised import ChildSpec, Supervised
 
 _LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes on Linux and 103 on macOS
+_DEATHS_BEFORE_GIVING_UP = 3
 # `always`, because `everysec` may answer before it has written: a kill at that moment loses an accepted job.
 _CONFIGURATION = """\
 port 0
@@ -59,8 +60,10 @@ class EmbeddedValkey:
                 pass_fds=(state.lock_fd,),
                 output=log,
             ),
+            self._died,
         )
         self._log = log
+        self._hopeless = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -76,14 +79,16 @@ class EmbeddedValkey:
         """Start the server and wait until it has read its data; EmbeddedValkeyError when it does not come up."""
         self._socket.unlink(missing_ok=True)
         await self._child.start()
-        try:
-            await asyncio.wait_for(self._answers(), timeout_s)
-        except TimeoutError:
+        attempts = {asyncio.create_task(self._answers()), asyncio.create_task(self._hopeless.wait())}
+        await asyncio.wait(attempts, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        answering = any(task.done() for task in attempts) and not self._hopeless.is_set()
+        for task in attempts:
+            task.cancel()
+        if not answering:
             await self.stop()
             raise EmbeddedValkeyError(
-                f"the embedded Valkey did not answer within {timeout_s:.0f} s: "
-                f"{self._last_words()} (log: {self._log_path})"
-            ) from None
+                f"the embedded Valkey does not come up: {self._last_words()} (log: {self._log_path})"
+            )
 
     async def stop(self) -> None:
         """Stop the server after it has written its data."""
@@ -92,6 +97,10 @@ class EmbeddedValkey:
         self._socket.unlink(missing_ok=True)
         if self._short_folder is not None:
             shutil.rmtree(self._short_folder, ignore_errors=True)
+
+    def _died(self, _returncode: int, deaths: int) -> None:
+        if deaths >= _DEATHS_BEFORE_GIVING_UP:
+            self._hopeless.set()
 
     def _choose_socket(self) -> Path:
         path = self._folder / "valkey.sock"

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -64,7 +65,7 @@ class Stack:
             listener = opened.enter_context(_listen(self._settings.host, self._settings.port))
             settings = await self._with_redis(opened, state)
             await self._start_workers(opened, settings, pool_of(model))
-            gateway = Supervised(_gateway_spec(settings, listener))
+            gateway = Supervised(_gateway_spec(settings, listener), partial(self._died, "the gateway"))
             await gateway.start()
             opened.push_async_callback(gateway.stop, grace_s=_GATEWAY_STOP_S)
             await self._announce(listener, model)
@@ -90,7 +91,7 @@ class Stack:
         self._tell(f"loading model {settings.model} in {_counted(settings.workers, 'worker')}")
         opened.push_async_callback(self._stop_workers)
         for number in range(1, settings.workers + 1):
-            worker = Supervised(_worker_spec(settings, pool, number), self._worker_died)
+            worker = Supervised(_worker_spec(settings, pool, number), partial(self._died, "a worker"))
             await worker.start()
             self._workers.append(worker)
 
@@ -99,10 +100,10 @@ class Stack:
         grace = self._settings.drain_seconds + 10.0
         await asyncio.gather(*(worker.stop(grace_s=grace) for worker in self._workers))
 
-    def _worker_died(self, returncode: int, deaths: int) -> None:
-        # Exit code 1 is a worker's word that it never will load; a crash may pass, but not time after time.
+    def _died(self, who: str, returncode: int, deaths: int) -> None:
+        # Exit code 1 is a child's own word that it never will work; a crash may pass, but not time after time.
         if returncode == 1 or (returncode > 0 and deaths >= _STARTS_BEFORE_GIVING_UP):
-            self._gave_up = "a worker cannot start; its last line above says why"
+            self._gave_up = f"{who} cannot start; its last line above says why"
             self._stop_asked.set()
 
     async def _announce(self, listener: socket.socket, model: str) -> None:

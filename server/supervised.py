@@ -32,7 +32,10 @@ class ChildSpec:
 
 
 class Supervised:
-    """Keeps one child of `spec` alive from `start` to `stop`; `on_death(returncode, deaths)` is told of each end."""
+    """Keeps one child of `spec` alive from `start` to `stop`; `on_death(returncode, deaths)` is told of each end.
+
+    `deaths` counts those in a row, each soon after its start.
+    """
 
     def __init__(self, spec: ChildSpec, on_death: Callable[[int, int], None] | None = None) -> None:
         self.spec = spec
@@ -75,20 +78,27 @@ class Supervised:
                 await self._task
 
     async def _keep_alive(self, process: asyncio.subprocess.Process) -> None:
-        deaths, pause = 0, _FIRST_PAUSE_S
+        deaths = 0
         while True:
             began = time.monotonic()
             returncode = await process.wait()
             if self._stopping:
                 return
-            deaths, pause = (0, _FIRST_PAUSE_S) if time.monotonic() - began > _HEALTHY_AFTER_S else (deaths, pause)
-            deaths += 1
+            deaths = 1 if time.monotonic() - began > _HEALTHY_AFTER_S else deaths + 1
             _log.warning("%s ended with %s; starting it again", self.spec.name, _describe(returncode))
             if self._on_death:
                 self._on_death(returncode, deaths)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
-            self._process = process = await self._spawn()
+            await asyncio.sleep(min(_FIRST_PAUSE_S * 2 ** (deaths - 1), _LONGEST_PAUSE_S))
+            self._process = process = await self._spawn_at_last()
+
+    async def _spawn_at_last(self) -> asyncio.subprocess.Process:
+        while True:
+            try:
+                return await self._spawn()
+            except OSError as error:
+                # No memory or no process to be had just now.
+                _log.warning("%s cannot be started: %s", self.spec.name, error)
+                await asyncio.sleep(_LONGEST_PAUSE_S)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

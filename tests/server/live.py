@@ -107,6 +107,11 @@ class Stack:
         assert answer.status_code == 200, answer.text
         return answer.content
 
+    def reconnect(self) -> None:
+        """Forget connections to a gateway that is gone."""
+        self.client.close()
+        self.client = httpx.Client(base_url=self.url, timeout=30.0)
+
     def until_ready(self) -> None:
         """Wait until a worker takes jobs, whatever has just been done to the stack."""
         deadline = time.monotonic() + START_S

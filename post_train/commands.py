@@ -40,6 +40,9 @@ def train(
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Compile the transformer first (a minute; 1.4 times the steps a second).")
     ] = False,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A model folder whose weights a new run begins with.", show_default="nothing")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Train nothing: write the base run's averaged weights as a model folder here.")
     ] = None,
@@ -59,6 +62,7 @@ def train(
         precision=named_precision(precision) if precision else best_precision(),
         compile_model=compile_model,
         minutes=minutes,
+        start_from=start_from,
     )
 
     def report(line: str) -> None:

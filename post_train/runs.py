@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from transformers import PreTrainedTokenizerFast
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from engines.engine import load_engine
 from engines.types import GenerationRequest, GenerationResult, VideoSpec
@@ -36,18 +37,29 @@ _SAMPLE_SEED = 2_000_000_000  # first seed of the clips whose captions are sampl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What the machine, not the recipe, decides; `folder` holds the run."""
+    """What the machine, not the recipe, decides; `folder` holds the run.
+
+    A new run takes its first weights from the model at `start_from` if there is one; a run that goes on ignores it.
+    """
 
     folder: Path
     precision: Precision
     compile_model: bool
     minutes: float
+    start_from: Path | None = None
 
 
 def train_vae(recipe: VaeRecipe, options: RunOptions, report: Report) -> None:
     """Trains the VAE, or goes on with it, and writes its averaged weights as `model/` of the run folder."""
     torch.manual_seed(recipe.loop.seed)
-    task = VaeTask(recipe.vae, total_steps=recipe.loop.steps, precision=options.precision)
+    task = VaeTask(
+        recipe.vae,
+        total_steps=recipe.loop.steps,
+        precision=options.precision,
+        compile_model=options.compile_model,
+    )
+    if options.start_from is not None:
+        task.vae.load_state_dict(load_vae(options.start_from).state_dict())
     trainer = Trainer(task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
     report(f"resumed at step {trainer.step}" if trainer.resume() else "a new run")
     trainer.train(minutes=options.minutes, report=report)
@@ -89,7 +101,7 @@ class BaseRun:
         self.recipe, self.options = recipe, options
         self.vae = load_vae(vae)
         self.cache = LatentCache(options.folder.parent / "latents", self.vae, recipe.base.latents)
-        self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe)
+        self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe, options.start_from)
         config = self.vae.config
         self.task = BaseTask(
             recipe.base,
@@ -103,8 +115,20 @@ class BaseRun:
         )
         self.trainer = Trainer(self.task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
 
+    def _start_from(self, model: Path) -> None:
+        """Takes the weights of a shipped model: exact to fp16, without optimizer or average."""
+        transformer = WanTransformer3DModel.from_pretrained(
+            model / "transformer", torch_dtype=torch.float32, use_safetensors=True
+        )
+        text_encoder = UMT5EncoderModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
+        self.task.transformer.load_state_dict(transformer.state_dict())
+        self.task.text_encoder.load_state_dict(text_encoder.state_dict())
+        self.trainer.average = WeightAverage(self.task.module, self.recipe.loop.ema_decay)
+
     def train(self, report: Report) -> None:
         """Trains, or goes on with it."""
+        if self.options.start_from is not None:
+            self._start_from(self.options.start_from)
         report(f"resumed at step {self.trainer.step}" if self.trainer.resume() else "a new run")
         self.trainer.train(minutes=self.options.minutes, report=report)
 
@@ -172,8 +196,10 @@ def sample_films(model: Path, prompts: list[str]) -> list[tuple[str, Any]]:
     return [(e.request.prompt, e.frames) for e in engine.generate(requests) if isinstance(e, GenerationResult)]
 
 
-def _tokenizer(folder: Path, recipe: BaseRecipe) -> PreTrainedTokenizerFast:
-    """The run's tokenizer, trained once on wild captions and kept with the run."""
+def _tokenizer(folder: Path, recipe: BaseRecipe, start_from: Path | None) -> PreTrainedTokenizerFast:
+    """The run's tokenizer: that of the model it starts from, or trained once on wild captions; kept with the run."""
+    if start_from is not None and not folder.is_dir():
+        shutil.copytree(start_from / "tokenizer", folder)
     if not folder.is_dir():
         texts = (
             make_clip(recipe.base.latents.first_seed + i, side=32, split=Split.WILD).captions

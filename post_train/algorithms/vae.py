@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from post_train.algorithms.whole_clip_vae import decode, encode_moments
-from post_train.data.diorama.record import Split
+from post_train.data.diorama.record import Clip, Split
 from post_train.data.diorama.world import make_clip
 from post_train.muon import Muon
 from post_train.precision import Precision, autocast
@@ -29,6 +29,8 @@ _HELD_OUT = 10**9  # first seed of clips that no run trains on
 class VaeConfig:
     """The VAE's shape and its objective: charbonnier + `kl` * KL to N(0, 1), on random crops of `crop` pixels.
 
+    `object_share` of the crops lie around an object: scenery alone teaches little and fills most of a picture.
+
     The last `whole_share` of the steps see whole frames, so that the padding at the picture's edge is learnt too.
     """
 
@@ -39,6 +41,7 @@ class VaeConfig:
     crop_batch: int
     whole_batch: int
     whole_share: float
+    object_share: float
     kl: float
     weight_decay: float
     data_seed: int
@@ -53,11 +56,14 @@ def clip_tensor(frames: np.ndarray) -> Tensor:
 class VaeTask:
     """Reconstruction of half clean, half wild clips; each step's clips are a function of its number."""
 
-    def __init__(self, config: VaeConfig, *, total_steps: int, precision: Precision) -> None:
+    def __init__(
+        self, config: VaeConfig, *, total_steps: int, precision: Precision, compile_model: bool = False
+    ) -> None:
         self.config, self.total_steps = config, total_steps
         self.precision: Precision = precision
         self.vae = AutoencoderKLWan(**config.model)
         self._start_nearly_noiseless()
+        self._through = torch.compile(self._reconstruct, dynamic=False) if compile_model else self._reconstruct
         if config.frozen_encoder:
             self.vae.encoder.requires_grad_(requires_grad=False)
             self.vae.quant_conv.requires_grad_(requires_grad=False)
@@ -88,18 +94,41 @@ class VaeTask:
         for row in range(count):
             seed = cfg.data_seed + step * max(cfg.crop_batch, cfg.whole_batch) + row
             split = Split.WILD if row % 2 else Split.CLEAN
-            frames = make_clip(seed, side=cfg.side, num_frames=cfg.num_frames, split=split).frames
-            top, left = torch.randint(0, cfg.side - side + 1, (2,), generator=generator).tolist()
-            clips.append(clip_tensor(frames[:, top : top + side, left : left + side]))
+            clip = make_clip(seed, side=cfg.side, num_frames=cfg.num_frames, split=split)
+            top, left = self._corner(clip, side, generator)
+            clips.append(clip_tensor(clip.frames[:, top : top + side, left : left + side]))
         return torch.stack(clips)
+
+    def _corner(self, clip: Clip, side: int, generator: torch.Generator) -> tuple[int, int]:
+        """Top and left of a crop: mostly around one of the clip's objects at one of its frames, else anywhere."""
+        room = self.config.side - side
+        anywhere = torch.randint(0, room + 1, (2,), generator=generator).tolist()
+        draw, which, when = torch.rand(3, generator=generator).tolist()
+        if room == 0 or draw >= self.config.object_share:
+            return anywhere[0], anywhere[1]
+        track = clip.scene.objects[int(which * len(clip.scene.objects))].track
+        frame = int(when * len(track.x))
+        x, y = (float(v[frame]) * self.config.side - side / 2 for v in (track.x, track.y))
+        return min(room, max(0, round(y))), min(room, max(0, round(x)))
+
+    def _latents_shape(self, video: Tensor) -> tuple[int, ...]:
+        """[B, C, T, h, w] of the latents of `video` [B, 3, F, H, W]."""
+        model = self.config.model
+        temporal, spatial = model["scale_factor_temporal"], model["scale_factor_spatial"]
+        b, _, f, h, w = video.shape
+        return b, model["z_dim"], (f - 1) // temporal + 1, h // spatial, w // spatial
+
+    def _reconstruct(self, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_variance = encode_moments(self.vae, video)
+        return mean, log_variance, decode(self.vae, mean + noise * torch.exp(0.5 * log_variance))
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         video = self._batch(step, generator)
         with autocast(self.precision):
-            mean, log_variance = encode_moments(self.vae, video)
-            mean, log_variance = mean.float(), log_variance.float()
-            noise = torch.randn(mean.shape, generator=generator)
-            output = decode(self.vae, mean + noise * torch.exp(0.5 * log_variance)).float()
+            mean, log_variance, output = self._through(
+                video, torch.randn(self._latents_shape(video), generator=generator)
+            )
+        mean, log_variance, output = mean.float(), log_variance.float(), output.float()
         error = output - video
         charbonnier = (error.square() + 1e-4).sqrt().mean()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()

@@ -1,4 +1,4 @@
-"""Our folder `kernels` is never taken for the Hugging Face package of that name, which diffusers and transformers probe."""
+"""Our folder `kernels` is never taken for the Hugging Face package that diffusers and transformers probe for."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,8 @@ def test_vae_latents_are_normalised_by_its_own_statistics(vae: Path) -> None:
 
 def test_stock_diffusers_makes_the_same_film(model: Path) -> None:
     """WanPipeline.from_pretrained loads the exported folder, and its latents equal our engine's within 1e-4."""
-    prompt, negative, spec = (
-        "a red ball rolls to the left",
-        "blurry",
-        VideoSpec(width=32, height=48, num_frames=9, fps=8),
-    )
+    prompt, negative = "a red ball rolls to the left", "blurry"
+    spec = VideoSpec(width=32, height=48, num_frames=9, fps=8)
     pipeline = WanPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
     stock = pipeline(
@@ -110,6 +108,7 @@ def test_a_stopped_run_goes_on_exactly(vae: Path, tmp_path: Path) -> None:
 
 _VICTIM = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from dataclasses import replace
 from post_train.runs import BaseRun
@@ -147,6 +146,19 @@ def test_a_killed_run_goes_on_exactly(vae: Path, tmp_path: Path) -> None:
         load_file(checkpoints(tmp_path / name / "run")[-1] / "weights.safetensors") for name in ("whole", "killed")
     )
     assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_run_starts_from_shipped_weights(model: Path, vae: Path, tmp_path: Path) -> None:
+    """A new run that starts from an exported model begins with its weights and its tokenizer, and keeps them."""
+    shipped = replace(options(tmp_path / "run"), start_from=model)
+    run = BaseRun(small_base(), replace(shipped, minutes=0), vae=model / "vae")
+    run.train(lambda _: None)
+    run.export(tmp_path / "again")
+    for part in ("transformer", "text_encoder"):
+        one, two = (load_file(next((folder / part).glob("*.safetensors"))) for folder in (model, tmp_path / "again"))
+        assert all(torch.equal(one[k], two[k]) for k in one)
+    resumed = BaseRun(small_base(), options(tmp_path / "run"), vae=model / "vae")
+    assert resumed.tokenizer.get_vocab() == run.tokenizer.get_vocab()
 
 
 def test_another_recipe_is_refused(vae: Path, tmp_path: Path) -> None:

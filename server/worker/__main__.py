@@ -23,12 +23,12 @@ from server.worker.supervisor import EngineLoadError, Supervisor, WorkerConfig
 _log = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """Run a worker; exit code 1 with one sentence when its engine cannot be loaded or a setting is wrong."""
+def main(runner: str = "server.worker.runner") -> None:
+    """Run a worker with `runner` as its child's module; exit code 1 and one sentence when it will never work."""
     arguments = _parser().parse_args()
     configure_logging(arguments.log_level, arguments.log_format)
     try:
-        asyncio.run(_work(arguments))
+        asyncio.run(_work(arguments, runner))
     except (EngineLoadError, WorkerSettingError) as error:
         sys.exit(f"worker: {error}")
 
@@ -37,7 +37,7 @@ class WorkerSettingError(ValueError):
     """An argument cannot be used; the message says which and why."""
 
 
-async def _work(arguments: argparse.Namespace) -> None:
+async def _work(arguments: argparse.Namespace, runner: str) -> None:
     if not arguments.redis_url:
         raise WorkerSettingError("no Redis is named; give --redis-url or set REDIS_URL")
     try:
@@ -47,7 +47,7 @@ async def _work(arguments: argparse.Namespace) -> None:
         config = _config(arguments)
     except (ValueError, StorageError) as error:
         raise WorkerSettingError(str(error)) from error
-    supervisor = Supervisor(config, queue=queue, artifacts=artifacts, child_command=_child_command(arguments))
+    supervisor = Supervisor(config, queue=queue, artifacts=artifacts, child_command=_child_command(arguments, runner))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.drain)
@@ -70,9 +70,9 @@ def _config(arguments: argparse.Namespace) -> WorkerConfig:
     )
 
 
-def _child_command(arguments: argparse.Namespace) -> list[str]:
+def _child_command(arguments: argparse.Namespace, runner: str) -> list[str]:
     logs = ["--log-level", arguments.log_level, "--log-format", arguments.log_format]
-    return [sys.executable, "-m", "server.worker.runner", "--model", arguments.model, *logs]
+    return [sys.executable, "-m", runner, "--model", arguments.model, *logs]
 
 
 def _made_up_id() -> str:

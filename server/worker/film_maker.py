@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
-
-import torch
 
 from engines.cost import CostModel
 from engines.errors import InvalidRequest
@@ -145,11 +144,13 @@ def _verdict(error: Exception) -> tuple[str, str]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator raises a bare RuntimeError, to be told by its text alone.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # By name, for torch is not imported here; its CPU allocator raises a bare RuntimeError, to be told by its text.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def _free_memory() -> None:
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -92,11 +92,12 @@ class FilmMaker:
                 case StepEvent():
                     self._report(StepDone(job_id=event.request_id, step=event.step, num_steps=event.num_steps))
                 case CancelledEvent():
-                    del pending[event.request_id]
                     self._report(JobCancelled(job_id=event.request_id))
+                    del pending[event.request_id]
                 case GenerationResult():
                     self._cost.observe(event.request, event.seconds, batch_size=len(requests))
-                    self._report(self._deliver(pending.pop(event.request.request_id), event))
+                    self._report(self._deliver(pending[event.request.request_id], event))
+                    del pending[event.request.request_id]
 
     def _deliver(self, item: BatchItem, result: GenerationResult) -> JobDone | JobFailed:
         _, video_format = from_document(item.request)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
-from server.queue.client import JobQueue
+from server.queue.client import LIBRARY_PATH, JobQueue
+from server.queue.diagram import transitions_mermaid
 from server.queue.types import (
     TERMINAL,
     TRANSITIONS,
@@ -136,3 +137,9 @@ async def test_finishing_again_is_told_yes_and_does_nothing(
     assert not await queue.finish("j", 2, Outcome(state=state))
     events = await redis_client.xrange(f"{PREFIX}:events:j")
     assert [fields["type"] for _, fields in events] == ["queued", "running", state]
+
+
+def test_the_readme_shows_the_table() -> None:
+    """The diagram in the README is the one that the table makes."""
+    readme = LIBRARY_PATH.with_name("README.md").read_text()
+    assert f"```mermaid\n{transitions_mermaid()}\n```" in readme, "paste the output of python -m server.queue.diagram"

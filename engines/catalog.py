@@ -34,7 +34,7 @@ def find_model(name_or_path: str) -> Path:
     if name_or_path in BUILT_IN:
         return built_in(name_or_path)
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
+    if name_or_path and folder.is_dir():
         return folder.resolve()
     if _HUB_ID.fullmatch(name_or_path):
         return _fetch(name_or_path)

@@ -40,7 +40,7 @@ def make_row_exact(model: nn.Module) -> None:
     for module in list(model.modules()):
         if isinstance(module, GELU):
             # Into the instance, before the class's method of that name; its projection stays one product for the batch.
-            vars(module)["gelu"] = RowExact(module.gelu)
+            vars(module)["gelu"] = RowExact(module.gelu).train(module.training)
         for name, child in list(module.named_children()):
             if isinstance(child, nn.GELU | nn.SiLU):
-                setattr(module, name, RowExact(child))
+                setattr(module, name, RowExact(child).train(child.training))

@@ -80,7 +80,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"--model": "no-such-model"}, "unknown model 'no-such-model'; known are"),
     ({"--sampler": "dpm"}, "'dpm' is not one of"),
     ({"--format": "avi"}, "'avi' is not one of"),
-    ({"--width": "wide"}, "'wide' is not"),
+    ({"--width": "wide"}, "'--width'"),
 ]
 
 
@@ -99,23 +99,12 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pickle_model_is_refused_in_one_sentence(tiny_wan: Path, tmp_path: Path) -> None:
-    """A model that can't be loaded is told the same way."""
-    import shutil
-
-    folder = Path(shutil.copytree(tiny_wan, tmp_path / "model"))
-    (weights,) = (folder / "vae").glob("*.safetensors")
-    weights.rename(weights.with_suffix(".bin"))
-    done = rushes("--prompt", "a ball", "--out", tmp_path / "film.mp4", "--model", folder)
-    assert done.returncode == 2
-    assert "is a pickle checkpoint" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_help_tells_every_option() -> None:
     """The help page names each option once."""
     done = rushes("--help")
     assert done.returncode == 0
-    for option in ("--prompt", "--out", "--model", "--negative-prompt", "--width", "--height", "--num-frames", "--fps",
-                   "--steps", "--guidance-scale", "--flow-shift", "--sampler", "--seed", "--format", "--json"):  # fmt: skip
-        assert f"{option} " in done.stdout
+    options = (
+        "prompt out model negative-prompt width height num-frames fps steps guidance-scale flow-shift sampler seed"
+    )
+    for option in [*options.split(), "format", "json"]:
+        assert f"--{option} " in done.stdout

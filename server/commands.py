@@ -58,7 +58,9 @@ def serve(
         stack = Stack(settings, typer.echo)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, stack.stop)
+            # Who starts us with nohup, or in the background of a script, means us to go on.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, stack.stop)
         await stack.run()
 
     asyncio.run(run())

@@ -71,11 +71,14 @@ class Settings(BaseSettings):
     event_ping_seconds: float = Field(
         15.0, gt=0, le=300, allow_inf_nan=False, description="Seconds between keep-alive comments of an event stream."
     )
+    max_event_streams: int = Field(500, ge=1, le=1000, description="Event streams open at once in a gateway.")
     drain_seconds: float = Field(
         8.0, ge=0, le=3600, allow_inf_nan=False, description="How long a stopping worker may go on with its video."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Host names clients may use, comma separated; default: loopback's own when listening there."
+        (),
+        description="Host names to answer to, comma separated, besides loopback's. "
+        "Without any: every name, or when listening on loopback only loopback's.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
@@ -98,9 +101,12 @@ class Settings(BaseSettings):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Host names to answer to; empty means any. A page of another site can aim its own name at loopback."""
+        """Host names to answer to; empty means any.
+
+        A page of another site can aim a name of its own at loopback, but never loopback's names at itself.
+        """
         if self.allowed_hosts:
-            return self.allowed_hosts
+            return (*self.allowed_hosts, *_LOOPBACK_NAMES)
         return _LOOPBACK_NAMES if self.host in _LOOPBACK_NAMES else ()
 
     @property

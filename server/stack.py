@@ -43,14 +43,12 @@ class Stack:
         self._settings = settings
         self._tell = tell
         self._stop_asked = asyncio.Event()
-        self._hurry_asked = asyncio.Event()
         self._gave_up: str | None = None
         self._workers: list[Supervised] = []
 
     def stop(self) -> None:
         """Begin to stop; called again, running videos are given back to the queue at once."""
         if self._stop_asked.is_set():
-            self._hurry_asked.set()
             for worker in self._workers:
                 worker.signal(signal.SIGTERM)
         self._stop_asked.set()
@@ -192,11 +190,11 @@ async def _until_ready(host: str, port: int) -> None:
     """Ask /readyz until it says yes."""
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound
     while True:
-        with contextlib.suppress(OSError, ValueError, IndexError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, ValueError):
             reader, writer = await asyncio.open_connection(target, port)
             try:
-                writer.write(f"GET /readyz HTTP/1.0\r\nHost: {_address(target, port)}\r\n\r\n".encode())
-                body = (await reader.read(65536)).rpartition(b"\r\n\r\n")[2]
+                writer.write(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                body = (await reader.read()).rpartition(b"\r\n\r\n")[2]
                 if json.loads(body).get("status") == "ready":
                     return
             finally:

@@ -9,6 +9,7 @@ import sys
 
 import uvicorn
 
+from engines.errors import EngineError
 from server.api.app import create_app
 from server.logs import configure_logging
 from server.settings import load_settings
@@ -25,7 +26,7 @@ def main() -> None:
         settings = load_settings()
         configure_logging(settings.log_level, settings.log_format)
         app = create_app(settings)
-    except ValueError as error:
+    except (ValueError, OSError, EngineError) as error:
         sys.exit(f"rushes gateway: {error}")
     # Its own two lines a start say little that ours do not.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

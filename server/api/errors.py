@@ -43,6 +43,7 @@ KINDS = _table(
     ("enhancer_unavailable", 422, "There is no prompt enhancer here"),
     ("idempotency_conflict", 422, "The idempotency key belongs to another request"),
     ("queue_full", 429, "The queue is full"),
+    ("too_many_streams", 429, "Too many event streams are open"),
     ("internal_error", 500, "The server failed"),
     ("queue_unavailable", 503, "The queue cannot be reached"),
     ("not_ready", 503, "The server is not ready to make videos"),

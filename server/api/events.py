@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Response
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from server.api.errors import documented, field_problem
+from server.api.errors import Problem, documented, field_problem
 from server.api.services import Services, TheServices
 from server.api.views import FoundJob
 from server.queue.types import TERMINAL, JobEvent, JobRecord
@@ -29,7 +29,7 @@ _CLOSING_GRACE_S = 1.0
 @router.get(
     "/jobs/{job_id}/events",
     response_class=EventSourceResponse,
-    responses=documented("invalid_host", "not_found", "invalid_field", "queue_unavailable")
+    responses=documented("invalid_host", "not_found", "invalid_field", "too_many_streams", "queue_unavailable")
     | {
         200: {
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -52,6 +52,9 @@ async def get_events(
         raise field_problem("Last-Event-ID", str(error)) from None
     if record.state in TERMINAL and await _is_empty(first):
         return Response(status_code=204)
+    most = services.settings.max_event_streams
+    if services.streams.count >= most:
+        raise Problem("too_many_streams", f"{most} event streams are open already", headers={"Retry-After": "5"})
     closing = anyio.Event()
     return EventSourceResponse(
         _stream(record, services, after, closing),
@@ -68,19 +71,23 @@ async def _stream(
     """The events after `after` until `closing`; a queue that goes away for a moment delays them but loses none."""
     loop = asyncio.get_running_loop()
     last, lost_at = after, None
-    while True:
-        try:
-            async for event in _until(closing, services.queue.events(record.job_id, after=last)):
-                last, lost_at = event.id, None
-                yield _sent(event)
-        except RedisError:
-            lost_at = lost_at or loop.time()
-            if loop.time() - lost_at > _REDIS_PATIENCE_S:
-                _log.warning("an event stream ends early, since the queue cannot be reached")
+    services.streams.count += 1
+    try:
+        while True:
+            try:
+                async for event in _until(closing, services.queue.events(record.job_id, after=last)):
+                    last, lost_at = event.id, None
+                    yield _sent(event)
+            except RedisError:
+                lost_at = lost_at or loop.time()
+                if loop.time() - lost_at > _REDIS_PATIENCE_S:
+                    _log.warning("an event stream ends early, since the queue cannot be reached")
+                    return
+                await asyncio.sleep(_REDIS_PAUSE_S)
+            else:
                 return
-            await asyncio.sleep(_REDIS_PAUSE_S)
-        else:
-            return
+    finally:
+        services.streams.count -= 1
 
 
 async def _until(closing: anyio.Event, events: AsyncIterator[JobEvent]) -> AsyncIterator[JobEvent]:

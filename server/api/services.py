@@ -39,6 +39,13 @@ class Crew:
         return sum(notice.state is WorkerState.READY for notice in self.notices)
 
 
+@dataclass(slots=True)
+class OpenStreams:
+    """How many event streams this process holds; each takes a connection to Redis from the others' share."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything a request needs; one for the whole process."""
@@ -49,6 +56,7 @@ class Services:
     queue: JobQueue
     artifacts: FilesystemArtifacts
     crew: Crew
+    streams: OpenStreams
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -73,6 +81,7 @@ class Services:
             queue=queue,
             artifacts=FilesystemArtifacts(settings.artifacts_dir / pool),
             crew=Crew(),
+            streams=OpenStreams(),
         )
 
     async def look_at_crew(self) -> None:

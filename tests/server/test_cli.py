@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from server import cli
+from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,6 +92,15 @@ def test_version() -> None:
     """--version tells the installed version."""
     done = rushes("--version")
     assert (done.returncode, done.stdout.split()[0]) == (0, "rushes")
+
+
+def test_the_options_of_serve_are_frozen() -> None:
+    """An option more or less is a decision; each is a setting of the same name."""
+    from server.commands import serve
+
+    names = set(inspect.signature(serve).parameters)
+    assert names == {"host", "port", "model", "redis_url", "state_dir", "workers", "max_batch", "log_level"}
+    assert names <= Settings.model_fields.keys()
 
 
 @pytest.fixture

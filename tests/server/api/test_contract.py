@@ -85,6 +85,7 @@ def test_error_codes_are_frozen() -> None:
         "enhancer_unavailable": 422,
         "idempotency_conflict": 422,
         "queue_full": 429,
+        "too_many_streams": 429,
         "internal_error": 500,
         "queue_unavailable": 503,
         "not_ready": 503,

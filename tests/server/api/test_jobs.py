@@ -129,6 +129,19 @@ def test_a_quiet_stream_is_kept_alive(start_gateway: StartGateway) -> None:
         assert any(line.startswith(": ping") for line in answer.iter_lines())
 
 
+def test_streams_are_bounded(start_gateway: StartGateway) -> None:
+    """Listeners beyond the bound are told to come back, and the rest of the API has its connections."""
+    gateway = start_gateway(max_event_streams="1")
+    events = gateway.post(GOOD).json()["links"]["events"]
+    with gateway.client.stream("GET", events) as first:
+        lines = first.iter_lines()
+        assert next(lines)
+        answer = gateway.client.get(events)
+        problem(answer, 429, "too_many_streams")
+        assert answer.headers["retry-after"]
+        assert gateway.post(GOOD).status_code == 202
+
+
 def test_the_same_idempotency_key_is_the_same_job(gateway: Gateway) -> None:
     """A repeat gets the first answer's job and seed, however the body was written."""
     first = gateway.post(GOOD | {"width": 64}, **{"Idempotency-Key": "key-1"})

@@ -100,7 +100,13 @@ class BaseRun:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.options = recipe, options
         self.vae = load_vae(vae)
-        self.cache = LatentCache(options.folder.parent / "latents", self.vae, recipe.base.latents)
+        self.cache = LatentCache(
+            options.folder.parent / "latents",
+            self.vae,
+            recipe.base.latents,
+            precision=options.precision,
+            compile_model=options.compile_model,
+        )
         self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe, options.start_from)
         config = self.vae.config
         self.task = BaseTask(

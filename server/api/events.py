@@ -76,8 +76,8 @@ async def _stream(
         while True:
             try:
                 async for event in _until(closing, services.queue.events(record.job_id, after=last)):
+                    yield _sent(event, first=last == after)
                     last, lost_at = event.id, None
-                    yield _sent(event)
             except RedisError:
                 lost_at = lost_at or loop.time()
                 if loop.time() - lost_at > _REDIS_PATIENCE_S:
@@ -106,8 +106,9 @@ async def _until(closing: anyio.Event, events: AsyncIterator[JobEvent]) -> Async
         coming.cancel()
 
 
-def _sent(event: JobEvent) -> ServerSentEvent:
-    return ServerSentEvent(event=event.type, id=event.id, data=json.dumps(event.data), retry=_RECONNECT_MS)
+def _sent(event: JobEvent, *, first: bool) -> ServerSentEvent:
+    retry = _RECONNECT_MS if first else None
+    return ServerSentEvent(event=event.type, id=event.id, data=json.dumps(event.data), retry=retry)
 
 
 async def _is_empty(events: AsyncIterator[JobEvent]) -> bool:

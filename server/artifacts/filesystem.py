@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,12 +81,10 @@ class FilesystemArtifacts:
     def files(self) -> Iterator[tuple[str, int, str, float]]:
         """Each file as (job id, attempt, name, Unix time of its last change); strangers are passed over."""
         for folder in self.root.iterdir():
-            if not _JOB.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
-                continue
-            for path in folder.iterdir():
-                match = _FILE.fullmatch(path.name) or _LEFTOVER.fullmatch(path.name)
-                if match:
-                    yield folder.name, int(match[1]), f"{folder.name}/{path.name}", path.lstat().st_mtime
+            if _JOB.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+                # Whatever another sweeper removes meanwhile is no longer a file.
+                with contextlib.suppress(FileNotFoundError):
+                    yield from _files_of_job(folder)
 
     def _descriptor(self, name: str) -> int:
         try:
@@ -108,6 +106,13 @@ class FilesystemArtifacts:
         return file
 
 
+def _files_of_job(folder: Path) -> Iterator[tuple[str, int, str, float]]:
+    for path in folder.iterdir():
+        match = _FILE.fullmatch(path.name) or _LEFTOVER.fullmatch(path.name)
+        if match:
+            yield folder.name, int(match[1]), f"{folder.name}/{path.name}", path.lstat().st_mtime
+
+
 def _checked(name: str, *, leftovers: bool = False) -> str:
     """The name, if this store could have made it; ValueError otherwise."""
     job_id, slash, file_name = name.partition("/")
@@ -117,7 +122,7 @@ def _checked(name: str, *, leftovers: bool = False) -> str:
     return name
 
 
-@contextmanager
+@contextlib.contextmanager
 def _storage(action: str) -> Iterator[None]:
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -26,14 +27,15 @@ async def sweep(
     """
     removed: list[str] = []
     records: dict[str, JobRecord | None] = {}
-    for job_id, attempt, name, changed in list(artifacts.files()):
+    files = await asyncio.to_thread(lambda: list(artifacts.files()))
+    for job_id, attempt, name, changed in files:
         if now() - changed < grace_s:
             continue
         if job_id not in records:
             records[job_id] = await queue.get(job_id)
         if _is_wanted(records[job_id], attempt, name):
             continue
-        artifacts.remove(name)
+        await asyncio.to_thread(artifacts.remove, name)
         removed.append(name)
     if removed:
         _log.info("swept %d artifact files", len(removed))

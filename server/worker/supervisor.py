@@ -83,8 +83,10 @@ class Supervisor:
         """Work until drained; EngineLoadError when the engine will never load."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._retire)
-            stack.push_async_callback(_stop, asyncio.create_task(self._announce()))
-            stack.push_async_callback(_stop, asyncio.create_task(self._sweep()))
+            for duty in (self._announce(), self._sweep()):
+                task = asyncio.create_task(duty)
+                task.add_done_callback(_tell_failure)
+                stack.push_async_callback(_stop, task)
             await self._install()
             crashes = 0
             while not self._draining.is_set():
@@ -232,6 +234,11 @@ async def _first(task: asyncio.Task[Any], other: Coroutine[Any, Any, Any], *, ti
     rival = asyncio.create_task(other)
     await asyncio.wait({task, rival}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     await _stop(rival)
+
+
+def _tell_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("a duty of the worker ended: %r", error, exc_info=error)
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:

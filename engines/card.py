@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -106,11 +106,6 @@ def parse_card(content: dict[str, Any], *, origin: str) -> ModelCard:
         raise InvalidModel(f"{origin} is not a valid model card: {_sentences(error)}") from None
     _check_consistent(card, origin)
     return card
-
-
-def renamed(card: ModelCard, name: str) -> ModelCard:
-    """The same card under the name that a host serves the model by."""
-    return replace(card, name=name)
 
 
 def _sentences(error: ValidationError) -> str:

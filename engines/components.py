@@ -9,11 +9,26 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from engines.errors import InvalidModel
-from engines.model_folder import check_weights, read_config, tensor_shapes
+from engines.model_folder import read_config, tensor_shapes
+
+# What libraries raise when a config has a value of the wrong type, sign or name: nearly anything.
+_DESCRIPTION_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 
 DiffusersModel = TypeVar("DiffusersModel", bound=ModelMixin)
 TextModel = TypeVar("TextModel", bound=PreTrainedModel)
@@ -26,7 +41,9 @@ def load_diffusers_model(
     config = read_config(folder / "config.json")
     if config.get("_class_name") != cls.__name__:
         raise InvalidModel(f"{folder.name} is a {config.get('_class_name')!r}; a {cls.__name__} is needed")
-    compare_tensors(folder.name, tensor_shapes(folder), expected_shapes(cls, config))
+    with _blamed_on(folder / "config.json"):
+        expected = expected_shapes(cls, config)
+    compare_tensors(folder.name, tensor_shapes(folder), expected)
     model = cls.from_pretrained(
         folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=True
     )
@@ -36,10 +53,13 @@ def load_diffusers_model(
 def load_text_model(cls: type[TextModel], folder: Path, dtype: torch.dtype, device: torch.device) -> TextModel:
     """A transformers model in eval mode; a checkpoint that leaves weights to chance is refused."""
     config = read_config(folder / "config.json")
-    architectures = config.get("architectures") or []
-    if cls.__name__ not in architectures:
-        raise InvalidModel(f"{folder.name} is {architectures!r}; a {cls.__name__} is needed")
-    check_weights(folder)
+    config_class: Any = cls.config_class
+    architectures, kind = config.get("architectures"), config.get("model_type")
+    if not isinstance(architectures, list) or cls.__name__ not in architectures or kind != config_class.model_type:
+        raise InvalidModel(f"{folder.name} is {architectures!r} of type {kind!r}; a {cls.__name__} is needed")
+    with _blamed_on(folder / "config.json"), torch.device("meta"):
+        expected = _shapes(cls(config_class.from_dict(config)))
+    compare_shapes(folder.name, tensor_shapes(folder), expected)
     with _no_progress_bars():
         loaded: Any = cls.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -55,15 +75,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, from its files alone."""
     for path in sorted(folder.glob("*config.json")):
         read_config(path)
-    try:
+    with _blamed_on(folder / "tokenizer.json"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InvalidModel(f"{folder.name} holds no tokenizer that can be read: {str(error).splitlines()[0]}") from None
 
 
 def expected_shapes(cls: type[ModelMixin], config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a model of this config saves; builds it without memory for its weights."""
-    return {name: tuple(tensor.shape) for name, tensor in build_on_meta(cls, config).state_dict().items()}
+    return _shapes(build_on_meta(cls, config))
 
 
 def build_on_meta(cls: Any, config: Mapping[str, Any]) -> Any:
@@ -83,13 +101,38 @@ def compare_tensors(what: str, found: dict[str, tuple[int, ...]], expected: dict
         raise InvalidModel(
             f"{what} holds {len(surplus)} tensors that its config knows nothing of, {surplus[0]!r} for one"
         )
-    for name, shape in expected.items():
+    compare_shapes(what, found, expected)
+
+
+def compare_shapes(what: str, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    """Raise `InvalidModel` unless every tensor that is in both has one shape."""
+    for name in expected.keys() & found.keys():
+        shape = expected[name]
         if found[name] != shape:
             raise InvalidModel(f"{what}: {name} is {list(found[name])}, and by its config {list(shape)}")
 
 
+def _shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
 def _frozen(model: Any, device: torch.device) -> Any:
     return model.to(device).eval().requires_grad_(False)  # noqa: FBT003  (torch's own signature)
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """Turn what a library raises over a file that describes nothing it can build into `InvalidModel`.
+
+    Only around building from descriptions: where weights are read, running out of memory is no fault of a file.
+    """
+    try:
+        yield
+    except _DESCRIPTION_FAULTS as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidModel(
+            f"{path.parent.name}/{path.name} describes nothing that can be built: {reason[0]}"
+        ) from error
 
 
 @contextmanager

@@ -31,10 +31,6 @@ class Denoising:
     scales: torch.Tensor
 
     @property
-    def bucket(self) -> int:
-        return len(self.scales)
-
-    @property
     def steps_done(self) -> int:
         return self.state.index
 

@@ -51,8 +51,8 @@ def derive_card(folder: Path) -> dict[str, Any]:
         )
     vae = read_config(folder / "vae" / "config.json")
     patch = _patch_size(read_config(folder / "transformer" / "config.json"))
-    temporal = int(vae.get("scale_factor_temporal") or 4)
-    multiple = int(vae.get("scale_factor_spatial") or 8) * patch[1]
+    temporal = _scale(vae, "scale_factor_temporal", 4)
+    multiple = _scale(vae, "scale_factor_spatial", 8) * patch[1]
     sampler, flow_shift = read_sampler(folder)
     # The 5B model of Wan 2.2 (expand_timesteps) was published for 720p at 24 fps, all others for 480p at 16.
     ti2v = bool(index.get("expand_timesteps"))
@@ -99,10 +99,10 @@ def read_sampler(folder: Path) -> tuple[str, float]:
     name = config.get("_class_name")
     if name == "UniPCMultistepScheduler":
         _same(config, {**_NEITHER, **_FLOW_UNIPC}, name, _UNIPC_CLASS_DEFAULTS)
-        return "unipc", float(config.get("flow_shift", 1.0))
+        return "unipc", config.get("flow_shift", 1.0)
     if name == "FlowMatchEulerDiscreteScheduler":
         _same(config, {**_NEITHER, **_FLOW_EULER}, name, {})
-        return "euler", float(config.get("shift", 1.0))
+        return "euler", config.get("shift", 1.0)
     raise InvalidModel(
         f"the scheduler {name!r} is not one that is computed here (UniPCMultistepScheduler, "
         "FlowMatchEulerDiscreteScheduler); add a rushes.json that names a sampler"
@@ -116,10 +116,17 @@ def _same(config: dict[str, Any], expected: dict[str, Any], name: str, defaults:
             raise InvalidModel(f"{name} with {key}={seen!r} is not computed here, only {key}={value!r}")
 
 
+def _scale(vae: dict[str, Any], key: str, default: int) -> int:
+    value = vae.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 64:
+        raise InvalidModel(f"the VAE's {key} is {value!r:.60}; it must be a whole number from 1 to 64")
+    return value
+
+
 def _patch_size(transformer: dict[str, Any]) -> tuple[int, int, int]:
     patch = transformer.get("patch_size", [1, 2, 2])
-    if not (isinstance(patch, list) and len(patch) == 3 and all(isinstance(p, int) and p > 0 for p in patch)):
-        raise InvalidModel(f"the transformer's patch_size is {patch!r}; it must be three positive whole numbers")
+    if not (isinstance(patch, list) and len(patch) == 3 and all(type(p) is int and 0 < p <= 64 for p in patch)):
+        raise InvalidModel(f"the transformer's patch_size is {patch!r}; it must be three whole numbers from 1 to 64")
     if patch[0] != 1 or patch[1] != patch[2]:
         raise InvalidModel(f"the transformer's patch_size is {patch!r}; only [1, n, n] is supported")
     return patch[0], patch[1], patch[2]

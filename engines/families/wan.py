@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ftfy
 import torch
@@ -20,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 from engines.components import load_diffusers_model, load_text_model, load_tokenizer
 from engines.errors import InvalidModel
 from engines.family import EncodedText
-from engines.model_folder import check_weights, read_index
+from engines.model_folder import check_weights, read_config, read_index
 from engines.row_exact import make_row_exact
 from engines.types import VideoSpec
 
@@ -114,7 +115,7 @@ class Wan:
 def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Wan:
     """Load a diffusers Wan folder. Transformer and text encoder in `dtype`, the VAE in float32 as its makers advise."""
     index = read_index(folder)
-    low_noise = (index.get("transformer_2") or [None])[0] is not None
+    low_noise = index.get("transformer_2") not in (None, [None, None])
     boundary = index.get("boundary_ratio")
     if low_noise and not isinstance(boundary, int | float):
         raise InvalidModel(
@@ -123,6 +124,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Wan:
     # Nothing is read before everything is known to be safe: the big files may come minutes after a bad small one.
     for name in ("transformer", "vae", "text_encoder", *(["transformer_2"] if low_noise else [])):
         check_weights(folder / name)
+    _check_statistics(read_config(folder / "vae" / "config.json"))
     parts = WanParts(
         tokenizer=load_tokenizer(folder / "tokenizer"),
         text_encoder=load_text_model(UMT5EncoderModel, folder / "text_encoder", dtype, device),
@@ -143,6 +145,16 @@ def clean_prompt(prompt: str) -> str:
     """Mend mojibake, undo (doubled) HTML escapes, and make every run of white space one space."""
     text = html.unescape(html.unescape(ftfy.fix_text(prompt))).strip()
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _check_statistics(vae: dict[str, Any]) -> None:
+    """Each latent channel has a mean and a deviation; a list of another length could broadcast without a word."""
+    channels = vae.get("z_dim", 16)
+    for key in ("latents_mean", "latents_std"):
+        values = vae.get(key, [1.0] * 16)
+        numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+        if not numbers or len(values) != channels or (key == "latents_std" and min(values) <= 0):
+            raise InvalidModel(f"the VAE's {key} must be {channels!r:.20} numbers, one for each of its latent channels")
 
 
 def _padded(embeds_LD: torch.Tensor) -> torch.Tensor:

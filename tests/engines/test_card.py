@@ -122,8 +122,11 @@ def edit_json(path: Path, **changes: Any) -> None:
         ("scheduler/scheduler_config.json", {"solver_order": 3}, "with solver_order=3 is not computed"),
         ("scheduler/scheduler_config.json", {"prediction_type": "epsilon"}, "prediction_type='epsilon'"),
         ("scheduler/scheduler_config.json", {"use_karras_sigmas": True}, "use_karras_sigmas=True"),
+        ("scheduler/scheduler_config.json", {"flow_shift": "big"}, r"defaults.flow_shift: .*found 'big'"),
+        ("vae/config.json", {"scale_factor_spatial": "8"}, "scale_factor_spatial is '8'"),
+        ("vae/config.json", {"scale_factor_temporal": 0}, "scale_factor_temporal is 0"),
         ("transformer/config.json", {"patch_size": [2, 2, 2]}, r"only \[1, n, n\]"),
-        ("transformer/config.json", {"patch_size": "big"}, "three positive whole numbers"),
+        ("transformer/config.json", {"patch_size": "big"}, "three whole numbers from 1 to 64"),
     ],
 )
 def test_a_plain_folder_of_another_kind_is_refused(

@@ -106,7 +106,7 @@ def compare_tensors(what: str, found: dict[str, tuple[int, ...]], expected: dict
 
 def compare_shapes(what: str, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
     """Raise `InvalidModel` unless every tensor that is in both has one shape."""
-    for name in expected.keys() & found.keys():
+    for name in sorted(expected.keys() & found.keys()):
         shape = expected[name]
         if found[name] != shape:
             raise InvalidModel(f"{what}: {name} is {list(found[name])}, and by its config {list(shape)}")

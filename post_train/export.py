@@ -52,8 +52,8 @@ def _say_float32(config: Path) -> None:
     config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def export_pipeline(folder: Path, parts: Parts, card: ModelCard, manifest: dict[str, Any]) -> None:
-    """Writes `folder` anew: the pipeline, `rushes.json` (the card) and `manifest.json` (where the weights come from).
+def export_pipeline(folder: Path, parts: Parts, card: ModelCard, manifest: dict[str, Any], *, readme: str) -> None:
+    """Writes `folder` anew: the pipeline, `rushes.json` (the card), `manifest.json` (its origin) and `README.md`.
 
     The old folder is replaced in one rename, so a reader never meets half a model.
     """
@@ -76,6 +76,7 @@ def export_pipeline(folder: Path, parts: Parts, card: ModelCard, manifest: dict[
     _say_float32(part / "text_encoder" / "config.json")
     (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
     (part / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    (part / "README.md").write_text(readme)
     old = folder.with_name(f".{folder.name}.old{os.getpid()}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():

@@ -13,8 +13,6 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from engines.engine import load_engine
-from engines.types import GenerationRequest, GenerationResult, VideoSpec
 from post_train.algorithms.base_training import BaseTask
 from post_train.algorithms.vae import VaeTask
 from post_train.checkpoint import CheckpointError, latest_checkpoint
@@ -24,6 +22,8 @@ from post_train.data.diorama.world import VERSION, make_clip
 from post_train.data.latents import LatentCache, latent_statistics
 from post_train.ema import WeightAverage
 from post_train.export import Parts, export_pipeline
+from post_train.held_out_sheet import held_out_films
+from post_train.model_card import model_card
 from post_train.precision import Precision
 from post_train.recipes.diorama_base import BaseRecipe
 from post_train.recipes.diorama_vae import VaeRecipe
@@ -31,8 +31,6 @@ from post_train.small_wan import train_tokenizer
 from post_train.trainer import Trainer, recipe_hash
 
 Report = Callable[[str], None]
-
-_SAMPLE_SEED = 2_000_000_000  # first seed of the clips whose captions are sampled from during training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +151,8 @@ class BaseRun:
             transformer=self.task.transformer,
             vae=self.vae,
         )
-        export_pipeline(folder, parts, self.recipe.card, self._manifest(step))
+        manifest = self._manifest(step)
+        export_pipeline(folder, parts, self.recipe.card, manifest, readme=model_card(manifest))
 
     def _manifest(self, step: int) -> dict[str, Any]:
         loop, base = self.recipe.loop, self.recipe.base
@@ -172,34 +171,7 @@ class BaseRun:
         """Films of held-out captions by the serving engine, as a contact sheet."""
         model = folder / "model"
         self._write(model, step)
-        write_sheet(folder / f"base-{step:06d}.png", sample_films(model, sample_prompts(8)))
-
-
-def sample_prompts(count: int) -> list[str]:
-    """Full captions of clips that no run trains on, in seed order, none picked."""
-    return [make_clip(_SAMPLE_SEED + i, side=32).captions.full.text for i in range(count)]
-
-
-def sample_films(model: Path, prompts: list[str]) -> list[tuple[str, Any]]:
-    """One film a prompt by the serving engine with the model's own defaults and seeds 0, 1, 2, ..."""
-    engine = load_engine(model)
-    d = engine.card.defaults
-    spec = VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps)
-    requests = [
-        GenerationRequest(
-            request_id=str(i),
-            prompt=prompt,
-            negative_prompt=d.negative_prompt,
-            spec=spec,
-            num_inference_steps=d.num_inference_steps,
-            guidance_scale=d.guidance_scale,
-            flow_shift=d.flow_shift,
-            sampler=d.sampler,
-            seed=i,
-        )
-        for i, prompt in enumerate(prompts)
-    ]
-    return [(e.request.prompt, e.frames) for e in engine.generate(requests) if isinstance(e, GenerationResult)]
+        write_sheet(folder / f"base-{step:06d}.png", held_out_films(model, 8))
 
 
 def _tokenizer(folder: Path, recipe: BaseRecipe, start_from: Path | None) -> PreTrainedTokenizerFast:

@@ -33,7 +33,7 @@ def serve(
         Path | None, typer.Option(help="Folder for the queue's data and the videos.", show_default="./state")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.", show_default="1")] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Most videos made together.", show_default="4")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Most videos made together.", show_default="1")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
 ) -> None:
     """Start the whole server: queue, worker and gateway.

@@ -52,7 +52,13 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, le=512, description="CPU threads of each worker's engine; default: the cores but one, shared out."
     )
-    max_batch: int = Field(4, ge=1, le=64, description="Most videos of one shape that a worker makes together.")
+    max_batch: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Most videos of one shape that a worker makes together; every batch costs as if it were full, "
+        "so that a video never depends on its company. More than 1 pays on a GPU.",
+    )
     queue_max_jobs: int = Field(1000, ge=1, le=1_000_000, description="Waiting jobs before 429 queue_full.")
     queue_max_seconds: float = Field(
         3600.0,

@@ -72,7 +72,8 @@ def _config(arguments: argparse.Namespace) -> WorkerConfig:
 
 def _child_command(arguments: argparse.Namespace, runner: str) -> list[str]:
     logs = ["--log-level", arguments.log_level, "--log-format", arguments.log_format]
-    return [sys.executable, "-m", runner, "--model", arguments.model, *logs]
+    engine = ["--model", arguments.model, "--max-batch", str(arguments.max_batch)]
+    return [sys.executable, "-m", runner, *engine, *logs]
 
 
 def _made_up_id() -> str:

@@ -26,11 +26,12 @@ _log = logging.getLogger(__name__)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
-def run_child(load: Callable[[str], Engine]) -> NoReturn:
-    """Serve the socket and the model that the command line names; `load(model)` gives the engine."""
+def run_child(load: Callable[[str, int], Engine]) -> NoReturn:
+    """Serve the socket and the model of the command line; `load(model, max_batch)` gives the engine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--max-batch", type=int, default=1)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
@@ -38,7 +39,7 @@ def run_child(load: Callable[[str], Engine]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     configure_logging(arguments.log_level, arguments.log_format)
-    serve(ChildChannel(socket.socket(fileno=arguments.fd)), lambda: load(arguments.model))
+    serve(ChildChannel(socket.socket(fileno=arguments.fd)), lambda: load(arguments.model, arguments.max_batch))
 
 
 def serve(channel: ChildChannel, load: Callable[[], Engine]) -> NoReturn:

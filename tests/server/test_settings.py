@@ -18,7 +18,7 @@ DEFAULTS = {
     "host": "127.0.0.1",
     "log_format": "text",
     "log_level": "info",
-    "max_batch": 4,
+    "max_batch": 1,
     "max_body_bytes": 65536,
     "max_event_streams": 500,
     "model": "diorama",

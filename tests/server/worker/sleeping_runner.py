@@ -86,7 +86,7 @@ def _first_time(path: Path) -> bool:
     return True
 
 
-def load(model: str) -> SleepingEngine:
+def load(model: str, _max_batch: int) -> SleepingEngine:
     """The engine; a model named `broken` cannot be loaded."""
     if model == "broken":
         raise InvalidModel("the folder broken holds no model_index.json")

@@ -25,14 +25,14 @@ class Host:
     """The module's one worker, and another in its place when it is lost: loading torch takes seconds."""
 
     def __init__(self, redis_url: str, model: Path, artifacts: Path) -> None:
-        self._places = {"redis_url": redis_url, "artifacts": artifacts, "model": str(model)}
+        self.places = {"redis_url": redis_url, "artifacts": artifacts, "model": str(model)}
         self.films = FilesystemArtifacts(artifacts)
         self.uninterrupted: tuple[bytes, str] | None = None
         self.replace()
 
     def replace(self) -> None:
         """Start a new worker."""
-        self.worker = Worker(module=REAL, **self._places)
+        self.worker = Worker(module=REAL, **self.places)
 
     async def film(self, queue: JobQueue, job_id: str) -> tuple[bytes, str]:
         """The finished film's file and the hash of its latents."""
@@ -111,3 +111,18 @@ async def test_a_bad_request_fails_with_the_engines_sentence(queue: JobQueue, ho
 
 async def _told(queue: JobQueue, job_id: str) -> list[str]:
     return reasons((await ended(queue, job_id))[1])
+
+
+async def test_company_changes_nothing(queue: JobQueue, host: Host) -> None:
+    """Where films are made three at a time, one made alone and one made with two mates are the same to the bit."""
+    host.worker.stop()
+    host.worker = Worker(module=REAL, max_batch=3, **host.places)
+    await queue.enqueue(film_job("alone"))
+    alone = await host.film(queue, "alone")
+    await queue.enqueue(film_job("before", **LONG))
+    await until_step(queue, "before")
+    for name, seed in (("mate", 8), ("together", 7), ("another", 9)):
+        await queue.enqueue(film_job(name, seed=seed))
+    assert await host.film(queue, "together") == alone
+    records = [await queue.get(name) for name in ("mate", "together", "another")]
+    assert len({r.started_at for r in records if r is not None}) == 1, "they were not one batch"

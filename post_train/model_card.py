@@ -15,11 +15,12 @@ world (version {world_version}): {clips_seen:,} clips in {step:,} steps, caption
 attribute. `manifest.json` names the recipe and the latents by hash. No data from outside was used but 38 sprites of
 Microsoft's Fluent emoji (MIT).
 
-**Made for** 64x64 pixels, 17 frames at 8 a second, UniPC, 20 steps, guidance 4, flow shift 3, and prompts in the words of
-`post_train/data/diorama/vocabulary.py`: objects, colours, actions, ground, sky, weather, camera.
+**Made for** 64x64 pixels, 17 frames at 8 a second, UniPC, 20 steps, guidance 4, flow shift 3, and prompts in the words
+of `post_train/data/diorama/vocabulary.py`: objects, colours, actions, ground, sky, weather, camera.
 
 **Cannot** draw what that vocabulary does not name, count beyond two, write, or show people; other sizes than it was
-trained at are computed but not learnt. It inherits its data's faults: objects cut by the frame's edge, compression, shake.
+trained at are computed but not learnt. It inherits its data's faults: objects cut by the frame's edge, compression,
+shake.
 """
 
 

@@ -11,7 +11,8 @@ import redis.asyncio as redis
 
 from server.queue.types import TERMINAL, JobEvent
 
-_STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
+_STREAM_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_LARGEST_PART = 2**64 - 1
 _LONGEST_BLOCK_MS = 400
 _TERMINAL_TYPES = frozenset(state.value for state in TERMINAL)
 
@@ -24,7 +25,8 @@ def _block_ms(client: redis.Redis) -> int:
 
 def require_stream_id(text: str) -> str:
     """The text, if it is a stream id; ValueError otherwise."""
-    if not _STREAM_ID.fullmatch(text):
+    match = _STREAM_ID.fullmatch(text)
+    if match is None or any(int(part or 0) > _LARGEST_PART for part in match.groups()):
         raise ValueError(f"{text[:64]!r} is not an event id; use one that the stream gave, such as 1700000000000-0")
     return text
 

@@ -50,7 +50,9 @@ async def test_an_unknown_job_has_no_events(queue: JobQueue) -> None:
     assert await _collect(queue) == []
 
 
-@pytest.mark.parametrize("after", ["", "x", "1-2-3", "$", "-1", "1\n", "9" * 21, "0-0 COUNT 5"])
+@pytest.mark.parametrize(
+    "after", ["", "x", "1-2-3", "$", "-1", "1\n", "9" * 21, str(2**64), f"1-{2**64}", "0-0 COUNT 5"]
+)
 async def test_only_event_ids_are_followed_from(queue: JobQueue, after: str) -> None:
     """Whatever a client sends as the last id it saw, only an id gets to Redis."""
     with pytest.raises(ValueError, match="is not an event id"):

@@ -11,6 +11,7 @@ import uvicorn
 
 from engines.errors import EngineError
 from server.api.app import create_app
+from server.api.http_protocol import HttpProtocol
 from server.logs import configure_logging
 from server.settings import load_settings
 
@@ -28,8 +29,8 @@ def main() -> None:
         app = create_app(settings)
     except (ValueError, OSError, EngineError) as error:
         sys.exit(f"rushes gateway: {error}")
-    # Its own two lines a start say little that ours do not.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # Its lines of a start say little that ours do not, and its warnings are about what clients send, which we log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -38,7 +39,7 @@ def main() -> None:
         access_log=False,
         server_header=False,
         ws="none",
-        http="h11",
+        http=HttpProtocol,
         loop="asyncio",
         timeout_graceful_shutdown=_STOP_WITHIN_S,
     )

@@ -7,12 +7,14 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from server.api import events, generate, jobs, status, video
 from server.api.body_limit import BodyLimit
@@ -23,6 +25,7 @@ from server.api.wall import Wall
 from server.settings import Settings
 
 _log = logging.getLogger(__name__)
+_MODULES = (generate, jobs, events, video, status)
 _DESCRIPTION = "Text in, video out. Errors are application/problem+json with a stable `code`."
 
 
@@ -39,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (generate, jobs, events, video, status):
+    for module in _MODULES:
         app.include_router(module.router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_seconds)
     app.add_middleware(Wall, hosts=settings.hosts)
@@ -83,11 +86,21 @@ async def _answer_validation(_: Request, error: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-        return Problem("method_not_allowed", f"{request.method[:16]} does not apply here", headers=headers).response()
+        allowed = ", ".join(_methods_at(request))
+        detail = f"{request.method[:16]} does not apply here; {allowed} does"
+        return Problem("method_not_allowed", detail, headers={"Allow": allowed}).response()
     if error.status_code == 404:
         return Problem("not_found", "there is nothing at this path; GET /openapi.json lists what there is").response()
     return Problem("internal_error", "the server failed").response()
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All methods of the path: each route knows only its own, and the framework tells those of the first."""
+    methods: set[str] = set()
+    for route in chain(request.app.routes, *(module.router.routes for module in _MODULES)):
+        if isinstance(route, Route) and route.path_regex.match(request.scope["path"]):
+            methods |= route.methods or set()
+    return sorted(methods)
 
 
 async def _answer_redis(_: Request, error: Exception) -> Response:

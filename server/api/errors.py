@@ -27,12 +27,13 @@ def _table(*rows: tuple[str, int, str]) -> dict[str, Kind]:
 
 # Codes are a promise to clients: add rows, never change or reuse one.
 KINDS = _table(
+    ("invalid_http", 400, "The request is not HTTP/1.1"),
     ("invalid_json", 400, "The body is not acceptable JSON"),
     ("invalid_host", 400, "The Host header names no host of this server"),
     ("not_found", 404, "There is no such thing"),
     ("video_missing", 404, "The job ended without a video"),
     ("method_not_allowed", 405, "The method does not apply here"),
-    ("request_timeout", 408, "The body did not arrive in time"),
+    ("request_timeout", 408, "The request did not arrive in time"),
     ("video_not_ready", 409, "The video is not made yet"),
     ("video_expired", 410, "The video is no longer kept"),
     ("body_too_large", 413, "The body is too large"),

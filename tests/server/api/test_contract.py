@@ -69,6 +69,7 @@ def test_every_number_of_a_request_is_bounded(tiny_wan: Path, tmp_path: Path) ->
 def test_error_codes_are_frozen() -> None:
     """A code means one status for ever."""
     assert {code: kind.status for code, kind in KINDS.items()} == {
+        "invalid_http": 400,
         "invalid_json": 400,
         "invalid_host": 400,
         "not_found": 404,

@@ -119,7 +119,7 @@ class LatentCache:
         path = self._path(index)
         self._replace(path.with_suffix(".json"), json.dumps({"full": full, "short": short}).encode())
         part = path.with_suffix(f".part{os.getpid()}")
-        save_file({"latents": torch.cat(latents)}, part)
+        save_file({"latents": torch.cat(latents).contiguous()}, part)
         part.rename(path)
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -13,6 +14,8 @@ from typing import BinaryIO
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FILE = re.compile(r"([0-9]{1,9})\.(part|mp4|webm)")
 _LEFTOVER = re.compile(r"\.([0-9]{1,9})\.part\.[A-Za-z0-9_]{1,32}\.partial")  # of an encoder that was killed
+# What a name that leads nowhere, through a link or to something else than a file is answered with.
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENAMETOOLONG})
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -62,13 +65,9 @@ class FilesystemArtifacts:
         return name
 
     def open(self, name: str) -> BinaryIO:
-        """The artifact for reading; ArtifactNotFoundError for any name that is not a published file of this store."""
+        """The artifact for reading; ArtifactNotFoundError for any name that is not a published file of this store,
+        StorageError when the machine cannot open what may be there."""
         return os.fdopen(self._descriptor(name), "rb")
-
-    def path_of(self, name: str) -> Path:
-        """The checked path of a published artifact, for servers of files that open paths themselves."""
-        os.close(self._descriptor(name))
-        return self.root / name
 
     def remove(self, name: str) -> None:
         """Delete one file of the store, and its job's folder when that was the last; a missing one is no error."""
@@ -99,7 +98,10 @@ class FilesystemArtifacts:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise ArtifactNotFoundError(f"no artifact is named {name!r}") from error
+            if error.errno in _ABSENT:
+                raise ArtifactNotFoundError(f"no artifact is named {name!r}") from error
+            # It may be there all the same: descriptors run out, disks fail.
+            raise StorageError(f"could not open {name}: {error.strerror or error}") from error
         if file_name.endswith(".part") or not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             raise ArtifactNotFoundError(f"no artifact is named {name!r}")

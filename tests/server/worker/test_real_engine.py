@@ -40,7 +40,8 @@ class Host:
         assert record.state is State.SUCCEEDED, record.error_message
         assert record.artifact is not None
         assert record.facts is not None
-        return self.films.path_of(record.artifact).read_bytes(), record.facts["latents_sha256"]
+        with self.films.open(record.artifact) as file:
+            return file.read(), record.facts["latents_sha256"]
 
     async def expected(self, queue: JobQueue) -> tuple[bytes, str]:
         """The film as it is made in peace."""

@@ -98,6 +98,20 @@ class Settings(BaseSettings):
             return tuple(name.strip().lower() for name in value.split(",") if name.strip())
         return value
 
+    @field_validator("redis_url", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: Any) -> Any:
+        # `REDIS_URL=` in a shell or a compose file is the usual way to say that there is none.
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("state_dir", mode="before")
+    @classmethod
+    def _require_folder(cls, value: Any) -> Any:
+        # An empty path would be the current folder, and that would be filled with our files.
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("name a folder, or leave it unset for ./state")
+        return value
+
     @property
     def engine_threads(self) -> int:
         """CPU threads of one worker: every core but one, shared out; two threads on two busy cores lose to one."""
@@ -166,4 +180,5 @@ def _sentence(error: ValidationError) -> str:
     name = str(first["loc"][0]) if first["loc"] else "settings"
     variable = "REDIS_URL" if name.upper().endswith("REDIS_URL") else f"{PREFIX}{name.upper()}"
     seen = str(first["input"])[:80]
-    return f"setting {variable} cannot be {seen!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    rule = first["msg"].removeprefix("Value error, ")
+    return f"setting {variable} cannot be {seen!r}: {rule[0].lower()}{rule[1:]}"

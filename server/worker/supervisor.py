@@ -90,17 +90,28 @@ class Supervisor:
             await self._install()
             crashes = 0
             while not self._draining.is_set():
-                child = await Child.start(self._child_command)
-                try:
-                    loaded = await self._load(child)
-                    crashes = 0 if loaded else crashes + 1
-                    if loaded:
-                        await self._work(child)
-                finally:
-                    code = await child.kill()
-                _log.info("engine process %d ended with %d", child.pid, code)
-                if not loaded:
-                    await self._pause(min(2.0**crashes, _LONGEST_RESTART_PAUSE_S))
+                if await self._work_with_a_child():
+                    crashes = 0
+                    continue
+                crashes += 1
+                await self._pause(min(2.0**crashes, _LONGEST_RESTART_PAUSE_S))
+
+    async def _work_with_a_child(self) -> bool:
+        """Start a child and work with it until drained or it is lost; False when it did not get so far."""
+        try:
+            child = await Child.start(self._child_command)
+        except OSError as error:
+            # No memory, no process or no descriptor to be had just now.
+            _log.warning("the engine process cannot be started: %s", error)
+            return False
+        try:
+            loaded = await self._load(child)
+            if loaded:
+                await self._work(child)
+        finally:
+            code = await child.kill()
+        _log.info("engine process %d ended with %d", child.pid, code)
+        return loaded
 
     async def _install(self) -> None:
         while not self._draining.is_set():

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from server.queue.client import JobQueue
-from server.queue.types import TERMINAL, Cancellation, State
+from server.queue.types import TERMINAL, Cancellation, JobEvent, State
 from tests.server.worker.harness import PATIENCE_S, Worker, ended, film_job, reasons, until_step
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +21,13 @@ Start = Callable[..., Worker]
 
 def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_stalled(events: list[JobEvent]) -> None:
+    """The first attempt was given back for its stall; a busy machine may have held up the one after it as well."""
+    lost = [event.data for event in events if event.type == "retrying"]
+    assert lost[0] == {"reason": "stall", "attempt": 1}
+    assert set(reasons(events)) == {"stall"}
 
 
 async def test_a_batch_is_made_and_stored(queue: JobQueue, start_worker: Start, artifacts: Path) -> None:
@@ -71,7 +78,7 @@ async def test_a_hanging_child_is_killed(queue: JobQueue, start_worker: Start, t
     start_worker(stall_floor=0.6)
     record, events = await ended(queue, "j")
     assert record.state is State.SUCCEEDED
-    assert reasons(events) == ["stall"]
+    assert_stalled(events)
 
 
 async def test_a_frozen_child_is_killed(queue: JobQueue, start_worker: Start) -> None:
@@ -83,7 +90,7 @@ async def test_a_frozen_child_is_killed(queue: JobQueue, start_worker: Start) ->
     frozen.suspend()
     record, events = await ended(queue, "j")
     assert record.state is State.SUCCEEDED
-    assert reasons(events) == ["stall"]
+    assert_stalled(events)
     assert not frozen.is_running()
 
 
@@ -132,6 +139,22 @@ async def test_cancelling_a_running_job(queue: JobQueue, start_worker: Start, ar
     assert made.state is State.SUCCEEDED
     assert worker.child.pid == pid
     assert _files(artifacts) == {"go/1.mp4"}
+
+
+async def test_a_child_that_cannot_be_started_just_now(queue: JobQueue, start_worker: Start) -> None:
+    """A worker without a descriptor or a process to spare waits until it has one, and makes the film."""
+    await queue.enqueue(film_job("j", steps=20))
+    worker = start_worker()
+    await until_step(queue, "j")
+    supervisor = psutil.Process(worker.process.pid)
+    limits = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+    # The standard three are open for sure, so that nothing more can be.
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, limits[1]))
+    worker.child.kill()
+    await asyncio.to_thread(worker.until_logged, "the engine process cannot be started")
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, limits)
+    record, _ = await ended(queue, "j")
+    assert record.state is State.SUCCEEDED
 
 
 async def test_a_drain_finishes_what_runs(queue: JobQueue, start_worker: Start) -> None:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.server.live import Stack
-
-
-@pytest.fixture(scope="session")
-def patient_model(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a card that allows films long enough to be interrupted."""
-    folder = tmp_path_factory.mktemp("models") / "patient"
-    shutil.copytree(tiny_wan, folder)
-    card = json.loads((folder / "rushes.json").read_text())
-    card["limits"] |= {"max_steps": 200, "max_work": 96 * 96 * 33 * 200}
-    (folder / "rushes.json").write_text(json.dumps(card))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,7 @@ def test_a_film_that_cannot_be_opened_just_now_is_not_gone(store: FilesystemArti
     os.close(lowest_free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
     try:
-        with pytest.raises(StorageError, match="could not open .*Too many open files"):
+        with pytest.raises(StorageError, match=r"could not open .*Too many open files"):
             store.open(name)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -67,7 +67,8 @@ class Supervised:
         process = self._process
         if process is not None and process.returncode is None:
             try:
-                await asyncio.wait_for(process.wait(), grace_s)
+                async with asyncio.timeout(grace_s):
+                    await process.wait()
             except TimeoutError:
                 _log.warning("%s did not end within %.0f s and is killed", self.spec.name, grace_s)
                 self.signal(signal.SIGKILL)

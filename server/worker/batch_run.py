@@ -140,7 +140,8 @@ class BatchRun:
 
     async def _next_report(self) -> Report:
         try:
-            report = await asyncio.wait_for(self._child.receive(), self._stall.limit_s)
+            async with asyncio.timeout(self._stall.limit_s):
+                report = await self._child.receive()
         except TimeoutError:
             message = f"the child has been silent for {self._stall.limit_s:.1f} s"
             raise ChildLostError(ReleaseReason.STALL, message) from None
@@ -163,7 +164,8 @@ class BatchRun:
         """Renew at each news, though not too often, and in any case before the lease runs low."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._pace.renew_s)
+                async with asyncio.timeout(self._pace.renew_s):
+                    await self._news.wait()
             self._news.clear()
             for lease in list(self.held.values()):
                 try:

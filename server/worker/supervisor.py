@@ -125,7 +125,7 @@ class Supervisor:
     async def _load(self, child: Child) -> bool:
         self._become(WorkerState.LOADING)
         try:
-            report = await self._unless_draining(asyncio.wait_for(child.receive(), self._config.load_s))
+            report = await self._unless_draining(_in_time(child.receive(), self._config.load_s))
         except TimeoutError:
             _log.error("the engine did not load within %.0f s", self._config.load_s)
             return False
@@ -209,7 +209,8 @@ class Supervisor:
             except RedisError as error:
                 _log.warning("the worker cannot announce itself: %s", error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._notice_changed.wait(), _ANNOUNCE_S)
+                async with asyncio.timeout(_ANNOUNCE_S):
+                    await self._notice_changed.wait()
 
     async def _retire(self) -> None:
         with contextlib.suppress(RedisError):
@@ -245,6 +246,11 @@ async def _first(task: asyncio.Task[Any], other: Coroutine[Any, Any, Any], *, ti
     rival = asyncio.create_task(other)
     await asyncio.wait({task, rival}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     await _stop(rival)
+
+
+async def _in_time(awaitable: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    async with asyncio.timeout(seconds):
+        return await awaitable
 
 
 def _tell_failure(task: asyncio.Task[Any]) -> None:

@@ -75,7 +75,8 @@ async def test_a_dead_server_is_noticed_soon(mortal: ValkeyServer, how: signal.S
     with pytest.raises(DEAD):
         await queue.depth()
     with pytest.raises(DEAD):
-        await asyncio.wait_for(_follow(queue), SOON_S)
+        async with asyncio.timeout(SOON_S):
+            await _follow(queue)
     assert time.monotonic() - started < 2 * SOON_S
     await client.aclose()
 

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
+from server.tied_process import tied
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0
 SERVE = (sys.executable, "-m", "server.cli", "serve")
@@ -41,7 +43,7 @@ class Gateway:
         variables = {f"RUSHES_{name.upper()}": text for name, text in named.items()}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "server.api", "--fd", str(listener.fileno())],
+                tied([sys.executable, "-m", "server.api", "--fd", str(listener.fileno())], death_signal=signal.SIGKILL),
                 cwd=ROOT,
                 env=clean_environment(REDIS_URL=redis_url, **variables),
                 pass_fds=(listener.fileno(),),
@@ -69,9 +71,11 @@ class Stack:
         state_dir.mkdir(parents=True, exist_ok=True)
         self.log = state_dir / "serve.log"
         self.said: list[str] = []
+        command = [*SERVE, "--port", "0", "--model", str(model), "--state-dir", str(state_dir), *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*SERVE, "--port", "0", "--model", str(model), "--state-dir", str(state_dir), *arguments],
+                # A test run that is killed takes its servers along.
+                tied(command, death_signal=signal.SIGKILL),
                 cwd=ROOT,
                 env=clean_environment(**{f"RUSHES_{name.upper()}": text for name, text in settings.items()}),
                 stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ from engines.types import GenerationRequest, VideoSpec
 from server.queue.client import JobQueue
 from server.queue.request_document import to_document
 from server.queue.types import JobEvent, JobRecord, NewJob
+from server.tied_process import tied
 
 ROOT = Path(__file__).resolve().parents[3]
 SLEEPING = "tests.server.worker.sleeping_worker"
@@ -31,7 +32,7 @@ class Worker:
         words = {"pool": "test", "artifacts": artifacts, "model": model} | options
         arguments = [text for name, value in words.items() for text in (f"--{name.replace('_', '-')}", str(value))]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            tied([sys.executable, "-m", module, *arguments], death_signal=signal.SIGKILL),
             cwd=ROOT,
             env=os.environ | {"REDIS_URL": redis_url, "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,

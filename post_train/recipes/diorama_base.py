@@ -1,4 +1,4 @@
-"""The built-in model's base: an 11.5M transformer and a 1.8M text encoder on the wild split of the Diorama world."""
+"""The built-in model's base: an 11.6M transformer and a 1.5M text encoder on the wild split of the Diorama world."""
 
 from __future__ import annotations
 

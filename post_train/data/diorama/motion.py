@@ -57,10 +57,8 @@ def _travel(path: _Path, stage: Stage, rng: np.random.Generator, direction: int)
 
 def _hop(path: _Path, stage: Stage, rng: np.random.Generator, direction: int) -> None:
     """Three arcs while it travels."""
-    rolls = stage.rolls
     _travel(path, stage, rng, direction)
-    if rolls:
-        path.angle = np.zeros_like(path.t)
+    path.angle = np.zeros_like(path.t)
     height = rng.uniform(0.15, 0.2)
     path.y = (path.y - height * np.abs(np.sin(3 * np.pi * path.t))).astype(np.float32)
 

@@ -21,8 +21,8 @@ class WeightAverage:
         """Takes in the weights after training step `step` (counted from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = dict(module.named_parameters())
-        for name, average in self.weights.items():
-            average.lerp_(parameters[name].detach().float(), 1 - decay)
+        current = [parameters[name].detach().float() for name in self.weights]
+        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)  # noqa: SLF001  as torch.optim.swa_utils does
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

@@ -31,12 +31,16 @@ from post_train.ema import WeightAverage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How long and how a run goes; `lr` falls from `lr` to `lr * final_lr` by a cosine after a linear warm-up."""
+    """How long and how a run goes; `lr` rises linearly, stays, and falls to `lr * final_lr` by a cosine in the end.
+
+    A long flat middle lets a run be lengthened, or ended early by its decay alone, without having been planned so.
+    """
 
     seed: int
     steps: int
     lr: float
     warmup_steps: int
+    decay_steps: int
     final_lr: float
     grad_clip: float
     ema_decay: float
@@ -48,7 +52,7 @@ class LoopConfig:
         """The learning rate of step `step`, counted from 1."""
         if step <= self.warmup_steps:
             return self.lr * step / max(1, self.warmup_steps)
-        along = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        along = min(1.0, max(0.0, 1 - (self.steps - step) / max(1, self.decay_steps)))
         return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * along)))
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerFast
 
+from post_train.attention import padding_bias, use_training_attention
 from post_train.data.latents import LatentCache, LatentsConfig, Shard
-from post_train.folded_padding import fold_padding, padding_bias
 from post_train.losses import flow_matching_errors, logit_normal_levels, noised, shifted_sigmas
 from post_train.muon import Muon
 from post_train.precision import Precision, autocast
@@ -71,8 +71,9 @@ class BaseTask:
         self.transformer = build_transformer(config.transformer)
         self.text_encoder = build_text_encoder(config.text_encoder)
         self.module: nn.Module = nn.ModuleDict({"transformer": self.transformer, "text_encoder": self.text_encoder})
-        self._padding = fold_padding(self.transformer)
+        self._cross_attention = use_training_attention(self.transformer)
         self._forward = torch.compile(self.transformer, dynamic=False) if compile_model else self.transformer
+        self._read = torch.compile(self.text_encoder, dynamic=False) if compile_model else self.text_encoder
         self._mean = latents_mean.view(1, -1, 1, 1, 1)
         self._std = latents_std.view(1, -1, 1, 1, 1)
         self._shards: OrderedDict[int, Shard] = OrderedDict()
@@ -104,7 +105,7 @@ class BaseTask:
     def _velocity(self, x: Tensor, sigmas: Tensor, texts: list[str]) -> Tensor:
         with autocast(self.precision):
             states, lengths = self._encode(texts)
-            self._padding.bias = padding_bias(lengths, states.shape[1])
+            self._cross_attention.bias = padding_bias(lengths, states.shape[1])
             out = self._forward(x, sigmas * 1000, states, return_dict=False)[0]
         return out.float()
 
@@ -114,7 +115,7 @@ class BaseTask:
             texts, padding="max_length", max_length=self.config.text_tokens, truncation=True, return_tensors="pt"
         )
         mask = tokens["attention_mask"]
-        states = self.text_encoder(tokens["input_ids"], mask).last_hidden_state
+        states = self._read(tokens["input_ids"], mask).last_hidden_state
         # One column more than the longest text may fill, so that every row keeps a zero to stand for its padding.
         states = nn.functional.pad(states * mask[..., None], (0, 0, 0, 1))
         return states, mask.sum(1)

@@ -16,7 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from post_train.algorithms.whole_clip_vae import decode, encode_moments
+from post_train.algorithms.whole_clip_vae import channels_last, decode, encode_moments
 from post_train.data.diorama.record import Clip, Split
 from post_train.data.diorama.world import make_clip
 from post_train.muon import Muon
@@ -61,7 +61,7 @@ class VaeTask:
     ) -> None:
         self.config, self.total_steps = config, total_steps
         self.precision: Precision = precision
-        self.vae = AutoencoderKLWan(**config.model)
+        self.vae = channels_last(AutoencoderKLWan(**config.model))
         self._start_nearly_noiseless()
         self._through = torch.compile(self._reconstruct, dynamic=False) if compile_model else self._reconstruct
         if config.frozen_encoder:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from post_train.algorithms.vae import clip_tensor
-from post_train.algorithms.whole_clip_vae import encode_moments
+from post_train.algorithms.whole_clip_vae import channels_last, encode_moments
 from post_train.data.diorama.record import Split
 from post_train.data.diorama.world import VERSION, make_clip
 from post_train.precision import Precision, autocast
@@ -74,7 +74,7 @@ class LatentCache:
         precision: Precision = "fp32",
         compile_model: bool = False,
     ) -> None:
-        self.vae, self.config = vae, config
+        self.vae, self.config = channels_last(vae), config
         self._precision: Precision = precision
         self._moments = torch.compile(encode_moments, dynamic=False) if compile_model else encode_moments
         # The number of shards is left out: a cache may grow without losing what it has.

@@ -24,6 +24,7 @@ def recipe() -> VaeRecipe:
             steps=6500,
             lr=4e-3,
             warmup_steps=60,
+            decay_steps=6440,
             final_lr=0.02,
             grad_clip=1.0,
             ema_decay=0.995,

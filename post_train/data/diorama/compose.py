@@ -96,7 +96,7 @@ def _pick_scenery(rng: np.random.Generator, names: list[str]) -> Scenery:
 
 
 def _stage(rng: np.random.Generator, kind: Kind, lane: int, lanes: int) -> Stage:
-    size = rng.uniform(0.3, 0.38) if lanes == 1 else rng.uniform(0.24, 0.3)
+    size = rng.uniform(0.36, 0.46) if lanes == 1 else rng.uniform(0.26, 0.31)
     flying = kind is Kind.FLYER
     foot = rng.uniform(0.48, 0.58) if flying else rng.uniform(0.8, 0.92)
     width = 1.0 / lanes

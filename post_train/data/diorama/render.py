@@ -108,24 +108,37 @@ def _paste(frame: Frame, thing: SceneObject, x: float, y: float, size: float, an
 
 @lru_cache(maxsize=1)
 def _drops() -> NDArray[np.float32]:
-    """Where flakes and drops start, [14, 3] fractions of width, height and speed: always the same, so learnable."""
-    return np.random.default_rng(17).uniform(0, 1, (14, 3)).astype(np.float32)
+    """Where flakes and drops start, [8, 3] fractions of width, height and speed: always the same, so learnable."""
+    return np.random.default_rng(17).uniform(0, 1, (8, 3)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _flake(side: int) -> NDArray[np.float32]:
+    """How much of a soft round flake covers each pixel, [size, size, 1]: large enough to outlive a codec."""
+    size = max(2, round(side / 16))
+    axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / (size / 2)
+    return (0.85 * np.clip(1.4 - (axis[:, None] ** 2 + axis[None] ** 2) * 1.4, 0, 1))[..., None]
+
+
+@lru_cache(maxsize=8)
+def _streak(side: int) -> NDArray[np.float32]:
+    """How much of a drop's streak covers each pixel, [length, width, 1]."""
+    return np.full((max(3, round(side / 8)), max(1, round(side / 32)), 1), 0.6, np.float32)
 
 
 def _fall(frame: Frame, weather: Weather, t: float) -> None:
     """Draws the weather at `t` of the clip, in place: flakes that drift, drops that streak."""
     side, drops = frame.shape[0], _drops()
     snow = weather is Weather.SNOW
-    speed = 0.6 if snow else 2.0
-    drift = 0.15 if snow else 0.3
+    cover = _flake(side) if snow else _streak(side)
+    speed, drift = (0.6, 0.15) if snow else (1.5, 0.2)
     x = ((drops[:, 0] + drift * t) % 1 * side).astype(int)
     y = ((drops[:, 1] + speed * t * (1 + (drops[:, 2] if snow else 0))) % 1 * side).astype(int)
-    length = max(1, side // 64) if snow else max(3, side // 18)
-    width = max(1, side // 64)
-    tint = np.array((250, 250, 252) if snow else (190, 205, 230), np.float32)
+    tint = np.array((252, 252, 255) if snow else (200, 215, 240), np.float32)
     for left, top in zip(x, y, strict=True):
-        spot = frame[top : top + length, left : left + width]
-        spot[:] = (0.35 * spot + 0.65 * tint).astype(np.uint8)
+        spot = frame[top : top + cover.shape[0], left : left + cover.shape[1]]
+        part = cover[: spot.shape[0], : spot.shape[1]]
+        spot[:] = ((1 - part) * spot + part * tint).astype(np.uint8)
 
 
 def _draw_frame(scene: Scene, backdrop: Frame, index: int, num_frames: int, side: int) -> Frame:

@@ -82,9 +82,10 @@ def _sky(sky: Sky, texture: int, rows: int, width: int) -> Floats:
     if sky is Sky.NIGHT:
         # Stars are the same few for a texture, at places relative to the frame, so that they can be learnt.
         rng = np.random.default_rng((13, texture))
-        places = rng.uniform(0, 1, (24, 2))
-        bright = rng.uniform(90, 190, 24).astype(np.float32)
-        out[(places[:, 0] * rows).astype(int), (places[:, 1] * width).astype(int)] += bright[:, None]
+        size = max(1, round(rows / 20))
+        for down, across, bright in rng.uniform(0, 1, (14, 3)):
+            top, left = int(down * (rows - size)), int(across * (width - size))
+            out[top : top + size, left : left + size] += 90 + 110 * bright
         return out.astype(np.float32)
     noise = cv2.resize(_noise(texture), (width, width), interpolation=cv2.INTER_AREA)[:rows, :, None]
     cover = 0.42 if sky is Sky.OVERCAST else 0.55

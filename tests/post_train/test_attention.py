@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from post_train.folded_padding import TEXT_TOKENS, fold_padding, padding_bias
+from post_train.attention import TEXT_TOKENS, padding_bias, use_training_attention
 from post_train.small_wan import TransformerConfig, build_transformer
 
 
@@ -20,7 +20,7 @@ def test_folded_equals_padded_to_512() -> None:
     text = torch.randn(3, TEXT_TOKENS, 16) * (torch.arange(TEXT_TOKENS)[None, :, None] < lengths[:, None, None])
     padded = transformer(x, t, text, return_dict=False)[0]
     (wanted,) = torch.autograd.grad(padded.square().sum(), transformer.blocks[0].attn2.to_k.weight)
-    processor = fold_padding(transformer)
+    processor = use_training_attention(transformer)
     processor.bias = padding_bias(lengths, 24)
     folded = transformer(x, t, text[:, :24], return_dict=False)[0]
     (gradient,) = torch.autograd.grad(folded.square().sum(), transformer.blocks[0].attn2.to_k.weight)

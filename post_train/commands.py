@@ -1,9 +1,10 @@
-"""Commands that post-training brings to the `rushes` command line."""
+"""Commands that post-training brings to the `rushes` command line; `train` is a group, one command a kind of run."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +24,22 @@ class Recipe(StrEnum):
 _RUNS = Path("runs")
 
 
-def train(
-    recipe: Annotated[Recipe, typer.Argument(help="What to train; diorama-latents only prepares the base's data.")],
+def _group(describe: Callable[[], None]) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    group.callback()(describe)
+    return group
+
+
+@_group
+def train() -> None:
+    """Train the built-in model's parts or its judges from nothing, or any model further, resumably."""
+
+
+@train.command(Recipe.VAE, help="Train the built-in model's VAE from nothing, resumably.")
+@train.command(Recipe.LATENTS, help="Prepare the base's data: latents of the wild split, by the VAE.")
+@train.command(Recipe.BASE, help="Train the built-in model's transformer and text encoder from nothing, resumably.")
+def train_diorama(
+    context: typer.Context,
     run: Annotated[
         Path | None,
         typer.Option(help="Its folder; an interrupted run goes on there.", show_default="runs/RECIPE"),
@@ -48,6 +63,7 @@ def train(
     ] = None,
 ) -> None:
     """Train the built-in model's parts from nothing, resumably: VAE, then latents and base."""
+    recipe = Recipe(context.info_name or "")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch  # noqa: PLC0415  after the thread count is known, and not before the command is called
 

@@ -44,7 +44,10 @@ def build_app(chosen: str | None) -> typer.Typer:
     app.callback()(_options)
     for name, (entry, summary) in find_commands().items():
         command = entry.load() if name == chosen else _never_called
-        app.command(name, help=None if name == chosen else summary)(command)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, help=None if name == chosen else summary)(command)
     return app
 
 

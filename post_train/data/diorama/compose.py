@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from post_train.data.diorama.holdout import held_out_triple
 from post_train.data.diorama.motion import Stage, make_track, rolls
 from post_train.data.diorama.observe import apart, inside_frame, seen_action
 from post_train.data.diorama.record import Scene, SceneObject, Scenery, Split, Track
@@ -161,8 +162,22 @@ def _objects(
     return tuple(placed)
 
 
-def compose(rng: np.random.Generator, num_frames: int, split: Split) -> Scene:
-    """A scene in which every object plainly shows its action, whole on the screen (clean) or nearly (wild)."""
+def _is_held_out(scene: Scene) -> bool:
+    return any(held_out_triple(o.name, o.action, scene.scenery.ground) for o in scene.objects)
+
+
+def compose(rng: np.random.Generator, num_frames: int, split: Split, *, held_out: bool = False) -> Scene:
+    """A scene in which every object plainly shows its action, whole on the screen (clean) or nearly (wild).
+
+    No object does on its ground what is held out from training, or, with `held_out`, at least one of them does.
+    """
+    while True:
+        scene = _draw_scene(rng, num_frames, split)
+        if _is_held_out(scene) is held_out:
+            return scene
+
+
+def _draw_scene(rng: np.random.Generator, num_frames: int, split: Split) -> Scene:
     count = 2 if rng.random() < _TWO_OBJECTS else 1
     names = _pick_names(rng, count)
     camera = Camera(str(rng.choice([c.value for c in _CAMERA_ODDS], p=list(_CAMERA_ODDS.values()))))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from post_train.data.diorama.holdout import held_out_triple
 from post_train.data.diorama.observe import apart, inside_frame, seen_action
 from post_train.data.diorama.record import Clip, Scene, SceneObject, Split
 from post_train.data.diorama.render import render
@@ -180,3 +181,14 @@ def test_a_still_or_cancelled_object_shows_no_action() -> None:
     flat = np.full_like(track.x, 0.5)
     still = replace(track, x=flat, y=flat, size=flat * 0.5, angle=flat * 0)
     assert seen_action(still) is None
+
+
+def test_held_out_compositions_stay_out_of_training(clean: list[Clip]) -> None:
+    """No ordinary clip, clean or wild, shows a held-out (object, action, ground), and every held-out clip shows one."""
+
+    def shown(clip: Clip) -> bool:
+        return any(held_out_triple(o.name, o.action, clip.scene.scenery.ground) for o in clip.scene.objects)
+
+    wild = [make_clip(seed, side=32, num_frames=9, split=Split.WILD) for seed in range(300)]
+    assert not any(shown(c) for c in [*clean, *wild])
+    assert all(shown(make_clip(seed, side=32, num_frames=9, held_out=True)) for seed in range(40))

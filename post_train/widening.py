@@ -1,0 +1,72 @@
+"""Widens a trained Wan VAE without changing what it computes, so that a small one's training is not lost on a larger.
+
+Net2Net (Chen et al., arXiv 1511.05641): every hidden channel is repeated and the weights that read it are divided by
+the number of copies. Channels are repeated as a whole block (c0 c1 .. c0 c1 ..), which the averaging and repeating
+shortcuts of Wan 2.2 keep in step with. A little noise then lets the copies part.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from torch import Tensor
+
+_NOISE = 0.02  # of a weight's own deviation
+
+
+def _tiled(weight: Tensor, dim: int, copies: int, groups: int = 1) -> Tensor:
+    """`weight` with `dim` repeated `copies` times as a block, in each of `groups` equal parts of that dimension."""
+    return torch.cat([torch.cat([part] * copies, dim) for part in weight.chunk(groups, dim)], dim)
+
+
+def _parts_of(name: str) -> int:
+    """How many stacked outputs a layer's first dimension holds: q, k and v, or two frames."""
+    return 3 if "to_qkv" in name else 2 if "upsampler.time_conv" in name else 1
+
+
+def _widened(name: str, source: Tensor, shape: torch.Size, copies: int) -> Tensor:
+    out = source
+    if source.ndim > 1 and source.shape[1] * copies == shape[1]:
+        out = _tiled(out, 1, copies) / copies
+    if source.shape[0] * copies == shape[0]:
+        out = _tiled(out, 0, copies, _parts_of(name))
+    if "to_qkv" in name:
+        # Scores sum over `copies` times as many channels and are divided by the root of as many.
+        out = torch.cat([out[: len(out) // 3] / math.sqrt(copies), out[len(out) // 3 :]])
+    return out
+
+
+def _with_more_latents(name: str, value: Tensor, shape: torch.Size) -> Tensor:
+    """`value` with room for new latent channels: the new ones are written by nothing yet and read by nothing."""
+    if name.startswith(("encoder.conv_out", "quant_conv")):
+        mean, log_variance = value.chunk(2)
+        extra = torch.zeros(shape[0] // 2 - len(mean), *mean.shape[1:])
+        quiet = extra - 6.0 if name == "quant_conv.bias" else extra
+        value = torch.cat([mean, extra, log_variance, quiet])
+    if name.startswith("post_quant_conv"):
+        value = torch.cat([value, torch.zeros(shape[0] - len(value), *value.shape[1:])])
+    if name.startswith(("quant_conv.weight", "post_quant_conv.weight", "decoder.conv_in.weight")):
+        fresh = torch.zeros(value.shape[0], shape[1] - value.shape[1], *value.shape[2:])
+        halves = value.chunk(2, 1) if name == "quant_conv.weight" else (value,)
+        value = torch.cat([t for h in halves for t in (h, fresh[:, : fresh.shape[1] // len(halves)])], 1)
+    return value
+
+
+@torch.no_grad()
+def widen_vae(source: AutoencoderKLWan, target: AutoencoderKLWan, generator: torch.Generator) -> None:
+    """Gives `target`, of a whole multiple of `source`'s widths and at least its latent channels, the same function.
+
+    ValueError when the two are not such a pair.
+    """
+    wide = target.state_dict()
+    copies, rest = divmod(target.config["base_dim"], source.config["base_dim"])
+    new = {}
+    for name, value in source.state_dict().items():
+        grown = _with_more_latents(name, _widened(name, value, wide[name].shape, copies), wide[name].shape)
+        if rest or grown.shape != wide[name].shape:
+            raise ValueError(f"{name} of {tuple(value.shape)} cannot be widened to {tuple(wide[name].shape)}")
+        noise = torch.randn(grown.shape, generator=generator) * grown.std() if grown.ndim > 1 else 0.0
+        new[name] = grown + _NOISE * noise
+    target.load_state_dict(new)

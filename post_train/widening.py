@@ -13,8 +13,6 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
-_NOISE = 0.02  # of a weight's own deviation
-
 
 def _tiled(weight: Tensor, dim: int, copies: int, groups: int = 1) -> Tensor:
     """`weight` with `dim` repeated `copies` times as a block, in each of `groups` equal parts of that dimension."""
@@ -55,18 +53,26 @@ def _with_more_latents(name: str, value: Tensor, shape: torch.Size) -> Tensor:
 
 
 @torch.no_grad()
-def widen_vae(source: AutoencoderKLWan, target: AutoencoderKLWan, generator: torch.Generator) -> None:
+def widen_vae(
+    source: AutoencoderKLWan, target: AutoencoderKLWan, generator: torch.Generator, *, noise: float = 0.02
+) -> None:
     """Gives `target`, of a whole multiple of `source`'s widths and at least its latent channels, the same function.
 
+    `noise` is that of each weight, in deviations of its tensor; with none the copies would never part.
     ValueError when the two are not such a pair.
     """
     wide = target.state_dict()
     copies, rest = divmod(target.config["base_dim"], source.config["base_dim"])
+    if rest or target.config["z_dim"] < source.config["z_dim"]:
+        raise ValueError(
+            f"a VAE of width {source.config['base_dim']} with {source.config['z_dim']} latent channels cannot be "
+            f"widened to width {target.config['base_dim']} with {target.config['z_dim']}; take a whole multiple of its width"
+        )
     new = {}
     for name, value in source.state_dict().items():
         grown = _with_more_latents(name, _widened(name, value, wide[name].shape, copies), wide[name].shape)
-        if rest or grown.shape != wide[name].shape:
+        if grown.shape != wide[name].shape:
             raise ValueError(f"{name} of {tuple(value.shape)} cannot be widened to {tuple(wide[name].shape)}")
-        noise = torch.randn(grown.shape, generator=generator) * grown.std() if grown.ndim > 1 else 0.0
-        new[name] = grown + _NOISE * noise
+        drawn = torch.randn(grown.shape, generator=generator)
+        new[name] = grown + noise * grown.std() * drawn if grown.ndim > 1 else grown
     target.load_state_dict(new)

@@ -66,7 +66,7 @@ def widen_vae(
     if rest or target.config["z_dim"] < source.config["z_dim"]:
         raise ValueError(
             f"a VAE of width {source.config['base_dim']} with {source.config['z_dim']} latent channels cannot be "
-            f"widened to width {target.config['base_dim']} with {target.config['z_dim']}; take a whole multiple of its width"
+            f"widened to {target.config['base_dim']} with {target.config['z_dim']}; take a whole multiple of its width"
         )
     new = {}
     for name, value in source.state_dict().items():

@@ -12,6 +12,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from post_train.judge_command import reward
+from post_train.sft_command import sft
+
 
 class Recipe(StrEnum):
     """What can be trained."""
@@ -94,3 +97,7 @@ def train_diorama(
         base.cache.build_all(report)
     else:
         base.train(report)
+
+
+train.command("sft")(sft)
+train.command("reward")(reward)

@@ -29,6 +29,9 @@ _HELD_OUT = 10**9  # first seed of clips that no run trains on
 class VaeConfig:
     """The VAE's shape and its objective: charbonnier + `kl` * KL to N(0, 1), on random crops of `crop` pixels.
 
+    The charbonnier turns from squares to absolute values at errors of `knee` (pixels reach from -1 to 1): wide enough
+    that edges, where errors are large, count more than the last bit of a plain sky.
+
     `object_share` of the crops lie around an object: scenery alone teaches little and fills most of a picture.
 
     The last `whole_share` of the steps see whole frames, so that the padding at the picture's edge is learnt too.
@@ -42,6 +45,7 @@ class VaeConfig:
     whole_batch: int
     whole_share: float
     object_share: float
+    knee: float
     kl: float
     weight_decay: float
     data_seed: int
@@ -51,6 +55,11 @@ class VaeConfig:
 def clip_tensor(frames: np.ndarray) -> Tensor:
     """uint8 [F, S, S, 3] to float [3, F, S, S] in [-1, 1]."""
     return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def _psnr(output: Tensor, video: Tensor) -> Tensor:
+    """Each clip's PSNR in dB [B], over all of its pixels in [-1, 1]."""
+    return 10 * torch.log10(4 / (output - video).square().flatten(1).mean(1))
 
 
 class VaeTask:
@@ -130,19 +139,20 @@ class VaeTask:
             )
         mean, log_variance, output = mean.float(), log_variance.float(), output.float()
         error = output - video
-        charbonnier = (error.square() + 1e-4).sqrt().mean()
+        knee = self.config.knee
+        charbonnier = ((error.square() + knee**2).sqrt() - knee).mean()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        psnr = 10 * torch.log10(4 / error.detach().square().mean())
+        psnr = _psnr(output.detach(), video).mean()
         return charbonnier + self.config.kl * kl, {"psnr": float(psnr), "kl": float(kl.detach())}
 
     @torch.no_grad()
     def sample(self, step: int, folder: Path) -> None:
-        """Held-out clips above their reconstructions, and their PSNR in the file's name."""
+        """Held-out clips above their reconstructions, and their mean PSNR in the file's name."""
         side, num_frames = self.config.side, self.config.num_frames
         clips = [make_clip(_HELD_OUT + i, side=side, num_frames=num_frames) for i in range(8)]
         video = torch.stack([clip_tensor(c.frames) for c in clips])
         output = decode(self.vae, encode_moments(self.vae, video)[0]).clamp(-1, 1)
-        psnr = float(10 * torch.log10(4 / (output - video).square().mean()))
+        psnr = float(_psnr(output, video).mean())
         rows = torch.cat([video[:, :, ::4], output[:, :, ::4]], dim=3)
         picture = ((rows.permute(0, 3, 2, 4, 1).flatten(2, 3) + 1) * 127.5).round().byte().flatten(0, 1).numpy()
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,15 +21,15 @@ def recipe() -> VaeRecipe:
     return VaeRecipe(
         loop=LoopConfig(
             seed=22,
-            steps=6500,
-            lr=4e-3,
+            steps=5600,
+            lr=2.5e-3,
             warmup_steps=60,
-            decay_steps=6440,
+            decay_steps=5540,
             final_lr=0.02,
             grad_clip=1.0,
-            ema_decay=0.995,
+            ema_decay=0.997,
             checkpoint_minutes=4,
-            sample_every=300,
+            sample_every=400,
             log_every=50,
         ),
         vae=VaeConfig(
@@ -57,6 +57,7 @@ def recipe() -> VaeRecipe:
             whole_batch=2,
             whole_share=0.25,
             object_share=0.6,
+            knee=0.1,
             kl=1e-4,
             weight_decay=1e-2,
             data_seed=20_000_000,

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
 _KEEP = 2
 
@@ -32,7 +34,8 @@ class Checkpoint:
     """Everything a run needs to go on as if it had never stopped.
 
     `tensors` maps a group (`weights`, `average`, `optimizer`) to named tensors; `facts` is JSON: recipe hash, metrics,
-    whatever the run wants to know of itself. Random numbers need no state: each step's come from (seed, step).
+    whatever the run wants to know of itself; its `manifest`, where there is one, is also written as manifest.json for
+    people. Random numbers need no state: each step's come from (seed, step).
     """
 
     step: int
@@ -56,23 +59,41 @@ def checkpoints(run: Path) -> list[Path]:
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     """Writes `checkpoint` into `run` atomically and drops all but the newest two; returns its folder."""
-    run.mkdir(parents=True, exist_ok=True)
-    part = run / f"part-{checkpoint.step}"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    for group, tensors in checkpoint.tensors.items():
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part / f"{group}.safetensors")
-        _flush(part / f"{group}.safetensors")
-    facts = part / "facts.json"
-    facts.write_text(json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=1, sort_keys=True))
-    _flush(facts)
     final = run / f"step-{checkpoint.step}"
-    shutil.rmtree(final, ignore_errors=True)
-    part.rename(final)
+    if (final / "facts.json").is_file():
+        # It is complete, or it would not have this name, and a step's state is a function of the recipe. Replacing it
+        # would leave a moment without any checkpoint.
+        return final
+    run.mkdir(parents=True, exist_ok=True)
+    for torn in run.glob("part-*"):
+        shutil.rmtree(torn, ignore_errors=True)
+    part = run / f"part-{checkpoint.step}"
+    try:
+        _write_parts(part, checkpoint)
+        shutil.rmtree(final, ignore_errors=True)
+        part.rename(final)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} cannot be written to {run}: {error}; those before it are intact"
+        ) from error
     _flush(run)
     for old in checkpoints(run)[:-_KEEP]:
         shutil.rmtree(old)
     return final
+
+
+def _write_parts(part: Path, checkpoint: Checkpoint) -> None:
+    part.mkdir()
+    for group, tensors in checkpoint.tensors.items():
+        save_file({k: v.contiguous() for k, v in tensors.items()}, part / f"{group}.safetensors")
+        _flush(part / f"{group}.safetensors")
+    facts = {"step": checkpoint.step, **checkpoint.facts}
+    texts = {"facts.json": facts} | ({MANIFEST: facts["manifest"]} if "manifest" in facts else {})
+    for name, content in texts.items():
+        (part / name).write_text(json.dumps(content, indent=1, sort_keys=True))
+        _flush(part / name)
+    _flush(part)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -83,6 +104,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     facts = json.loads(facts_file.read_text())
     tensors = {p.stem: load_file(p) for p in sorted(folder.glob("*.safetensors"))}
     return Checkpoint(step=facts.pop("step"), tensors=tensors, facts=facts)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of its origin, or None for one of a run that has nothing to say."""
+    path = folder / MANIFEST
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:

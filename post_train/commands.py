@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ class Recipe(StrEnum):
     """What can be trained."""
 
     VAE = "diorama-vae"
+    DECODER = "diorama-decoder"
     LATENTS = "diorama-latents"
     BASE = "diorama-base"
 
@@ -39,6 +41,7 @@ def train() -> None:
 
 
 @train.command(Recipe.VAE, help="Train the built-in model's VAE from nothing, resumably.")
+@train.command(Recipe.DECODER, help="Train a wider decoder for the VAE's encoder, which stays as it is, resumably.")
 @train.command(Recipe.LATENTS, help="Prepare the base's data: latents of the wild split, by the VAE.")
 @train.command(Recipe.BASE, help="Train the built-in model's transformer and text encoder from nothing, resumably.")
 def train_diorama(
@@ -89,6 +92,10 @@ def train_diorama(
 
     if recipe is Recipe.VAE:
         train_vae(diorama_vae.recipe(), options, report)
+        return
+    if recipe is Recipe.DECODER:
+        finished = options.start_from or vae or _RUNS / Recipe.VAE / "model"
+        train_vae(diorama_vae.decoder_recipe(), replace(options, start_from=finished), report)
         return
     base = BaseRun(diorama_base.recipe(), options, vae=vae or _RUNS / Recipe.VAE / "model")
     if export is not None:

@@ -9,10 +9,10 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from post_train.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from post_train.distributed import ALONE, Ranks, placed, whole
 from post_train.ema import WeightAverage
 
 
@@ -75,6 +76,19 @@ class TrainingTask(Protocol):
         ...
 
 
+@runtime_checkable
+class AccumulatingTask(Protocol):
+    """A task whose step is computed in parts, because all of it at once would not fit."""
+
+    def losses(self, step: int, generator: torch.Generator) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        """The parts of `loss`, which add up to it; each is differentiated before the next is asked for."""
+        ...
+
+
+class TrainingDivergedError(FloatingPointError, ValueError):
+    """A loss or a gradient is not finite: the weights are as they were before the step, and so is the checkpoint."""
+
+
 def recipe_hash(config: Any) -> str:
     """A short hash of a recipe's configuration, which names a run's checkpoints."""
     return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -87,10 +101,24 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 class Trainer:
-    """Runs a task in a run folder, from its newest checkpoint if there is one."""
+    """Runs a task in a run folder, from its newest checkpoint if there is one.
 
-    def __init__(self, task: TrainingTask, config: LoopConfig, run: Path, *, recipe: str) -> None:
+    `manifest` is told in every checkpoint. With several `ranks` each holds its part of weights, average and optimizer;
+    the first writes checkpoints of whole tensors, and any number of ranks goes on from them.
+    """
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        config: LoopConfig,
+        run: Path,
+        *,
+        recipe: str,
+        manifest: dict[str, Any] | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.task, self.config, self.run, self.recipe = task, config, run, recipe
+        self.manifest, self.ranks = manifest, ranks
         self.optimizer = task.optimizer(config.lr)
         self.average = WeightAverage(task.module, config.ema_decay)
         self.step = 0
@@ -112,41 +140,70 @@ class Trainer:
         parameters = dict(self.task.module.named_parameters())
         with torch.no_grad():
             for name, value in found.tensors["weights"].items():
-                parameters[name].copy_(value)
-        self.average.weights = {n: v.clone() for n, v in found.tensors["average"].items()}
-        self.optimizer.load_state_dict(restore_optimizer(found.tensors.get("optimizer", {}), found.facts["optimizer"]))
+                parameters[name].copy_(placed(value, parameters[name]))
+        self.average.weights = {n: placed(v, parameters[n]).clone() for n, v in found.tensors["average"].items()}
+        state = restore_optimizer(found.tensors.get("optimizer", {}), found.facts["optimizer"])
+        self.optimizer.load_state_dict(self._placed_slots(state))
         self.step = found.step
         return True
+
+    def _placed_slots(self, state: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's state with the slots that have their weight's shape cut as that weight is."""
+        for at, parameter in enumerate(p for group in self.optimizer.param_groups for p in group["params"]):
+            slots = state["state"].get(at, {})
+            for name, value in slots.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim > 0:
+                    slots[name] = placed(value, parameter)
+        return state
 
     def save(self) -> Path:
         """Writes a checkpoint of the present step."""
         tensors, rest = optimizer_tensors(self.optimizer.state_dict())
         groups = {
-            "weights": {n: p.detach() for n, p in self.task.module.named_parameters()},
-            "average": self.average.weights,
+            "weights": self._whole((n, p.detach()) for n, p in self.task.module.named_parameters()),
+            "average": self._whole(self.average.weights.items()),
         }
         if tensors:
-            groups["optimizer"] = tensors
-        facts = {"recipe": self.recipe, "optimizer": rest, "metrics": self._recent[-1] if self._recent else {}}
-        return save_checkpoint(self.run, Checkpoint(step=self.step, tensors=groups, facts=facts))
+            groups["optimizer"] = self._whole(tensors.items())
+        metrics = self._recent[-1] if self._recent else {}
+        facts = {"recipe": self.recipe, "optimizer": rest, "metrics": metrics}
+        if self.manifest is not None:
+            facts["manifest"] = {**self.manifest, "step": self.step, "metrics": metrics}
+        if self.ranks.first:
+            save_checkpoint(self.run, Checkpoint(step=self.step, tensors=groups, facts=facts))
+        self.ranks.wait()
+        return self.run / f"step-{self.step}"
+
+    def _whole(self, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        """Every tensor as the file has it: on a lone rank as it is, else brought together on the first."""
+        if self.ranks.count == 1:
+            return dict(tensors)
+        gathered = {}
+        for name, tensor in tensors:
+            complete = whole(tensor)  # all ranks take part, one keeps it
+            if self.ranks.first:
+                gathered[name] = complete
+        return gathered
 
     def train(self, *, until: int | None = None, minutes: float = math.inf, report: Callable[[str], None]) -> None:
         """Trains to step `until` (the recipe's end by default) or for `minutes`, and saves in the end."""
         end = min(until or self.config.steps, self.config.steps)
         started = saved = time.monotonic()
-        while self.step < end and time.monotonic() - started < 60 * minutes:
+        while self.step < end and self.ranks.agreed(time.monotonic() - started < 60 * minutes):
             self._one_step()
-            if self.step % self.config.log_every == 0:
+            if self.step % self.config.log_every == 0 and self.ranks.first:
                 report(self._log(time.monotonic() - started))
             if self.step % self.config.sample_every == 0:
                 self.sample()
-            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+            if self.ranks.agreed(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
                 self.save()
                 saved = time.monotonic()
         self.save()
 
     def sample(self) -> None:
-        """Lets the task draw samples with the averaged weights."""
+        """Lets the task draw samples with the averaged weights; several ranks draw none, their export can be asked."""
+        if self.ranks.count > 1:
+            return
         live = {n: p.detach().clone() for n, p in self.task.module.named_parameters()}
         self.average.copy_to(self.task.module)
         try:
@@ -161,20 +218,32 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(step) * group.get("lr_scale", 1.0)
         began = time.monotonic()
-        loss, metrics = self.task.loss(step, step_generator(self.config.seed, step))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss of step {step} is {value}; the last checkpoint is intact, lower the learning rate"
-            )
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), self.config.grad_clip)
+        value, metrics = self._backward(step)
+        norm = float(whole(nn.utils.clip_grad_norm_(self.task.module.parameters(), self.config.grad_clip)))
+        for what, figure in (("loss", value), ("gradient norm", norm)):
+            if not math.isfinite(figure):
+                raise TrainingDivergedError(
+                    f"the {what} of step {step} is {figure}; the last checkpoint is intact, lower the learning rate"
+                )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
         self.average.update(self.task.module, step)
-        self._recent.append({"loss": value, "grad_norm": float(norm), "seconds": time.monotonic() - began, **metrics})
+        self._recent.append({"loss": value, "grad_norm": norm, "seconds": time.monotonic() - began, **metrics})
         del self._recent[: -self.config.log_every]
+
+    def _backward(self, step: int) -> tuple[float, dict[str, float]]:
+        """Leaves the gradient of step `step` in the weights; its loss and figures, as means over the ranks."""
+        generator = step_generator(self.config.seed, step)
+        task = self.task
+        parts = task.losses(step, generator) if isinstance(task, AccumulatingTask) else (task.loss(step, generator),)
+        value, metrics = 0.0, {}
+        for loss, figures in parts:
+            value += float(loss.detach())
+            metrics = {k: metrics.get(k, 0.0) + v for k, v in figures.items()}
+            loss.backward()
+        value, *figures = self.ranks.mean([value, *metrics.values()])
+        return value, dict(zip(metrics, figures, strict=True))
 
     def _log(self, elapsed: float) -> str:
         """Appends the mean of the recent steps to log.jsonl, and gives it as a line."""

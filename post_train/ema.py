@@ -22,7 +22,9 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = dict(module.named_parameters())
         current = [parameters[name].detach().float() for name in self.weights]
-        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)  # noqa: SLF001  as torch.optim.swa_utils does
+        torch._foreach_lerp_(
+            list(self.weights.values()), current, 1 - decay
+        )  # one call, as torch.optim.swa_utils has it
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

@@ -29,6 +29,7 @@ from post_train.recipes.diorama_base import BaseRecipe
 from post_train.recipes.diorama_vae import VaeRecipe
 from post_train.small_wan import train_tokenizer
 from post_train.trainer import Trainer, recipe_hash
+from post_train.widening import widen_vae
 
 Report = Callable[[str], None]
 
@@ -48,7 +49,10 @@ class RunOptions:
 
 
 def train_vae(recipe: VaeRecipe, options: RunOptions, report: Report) -> None:
-    """Trains the VAE, or goes on with it, and writes its averaged weights as `model/` of the run folder."""
+    """Trains the VAE, or goes on with it, and writes its averaged weights as `model/` of the run folder.
+
+    It may start from a narrower VAE than the recipe's, which is widened.
+    """
     torch.manual_seed(recipe.loop.seed)
     task = VaeTask(
         recipe.vae,
@@ -57,7 +61,7 @@ def train_vae(recipe: VaeRecipe, options: RunOptions, report: Report) -> None:
         compile_model=options.compile_model,
     )
     if options.start_from is not None:
-        task.vae.load_state_dict(load_vae(options.start_from).state_dict())
+        widen_vae(load_vae(options.start_from), task.vae, torch.Generator().manual_seed(recipe.loop.seed))
     trainer = Trainer(task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
     report(f"resumed at step {trainer.step}" if trainer.resume() else "a new run")
     trainer.train(minutes=options.minutes, report=report)

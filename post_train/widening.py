@@ -52,27 +52,40 @@ def _with_more_latents(name: str, value: Tensor, shape: torch.Size) -> Tensor:
     return value
 
 
+def _widths(vae: AutoencoderKLWan) -> tuple[int, int]:
+    """Base widths of the encoder and of the decoder."""
+    return vae.config["base_dim"], vae.config["decoder_base_dim"] or vae.config["base_dim"]
+
+
+def _copies(source: AutoencoderKLWan, target: AutoencoderKLWan) -> tuple[int, int]:
+    """How many channels of `target` each hidden one of `source` becomes, in the encoder and in the decoder."""
+    pairs = [divmod(wide, narrow) for wide, narrow in zip(_widths(target), _widths(source), strict=True)]
+    if any(rest or copies < 1 for copies, rest in pairs) or target.config["z_dim"] < source.config["z_dim"]:
+        raise ValueError(
+            f"a VAE of widths {_widths(source)} with {source.config['z_dim']} latent channels cannot be widened to "
+            f"{_widths(target)} with {target.config['z_dim']}; take whole multiples of its widths"
+        )
+    return pairs[0][0], pairs[1][0]
+
+
 @torch.no_grad()
 def widen_vae(
     source: AutoencoderKLWan, target: AutoencoderKLWan, generator: torch.Generator, *, noise: float = 0.02
 ) -> None:
-    """Gives `target`, of a whole multiple of `source`'s widths and at least its latent channels, the same function.
+    """Gives `target`, of whole multiples of `source`'s widths and at least its latent channels, the same function.
 
-    `noise` is that of each weight, in deviations of its tensor; with none the copies would never part.
+    `noise` is that of each widened weight, in deviations of its tensor; with none the copies would never part.
     ValueError when the two are not such a pair.
     """
     wide = target.state_dict()
-    copies, rest = divmod(target.config["base_dim"], source.config["base_dim"])
-    if rest or target.config["z_dim"] < source.config["z_dim"]:
-        raise ValueError(
-            f"a VAE of width {source.config['base_dim']} with {source.config['z_dim']} latent channels cannot be "
-            f"widened to {target.config['base_dim']} with {target.config['z_dim']}; take a whole multiple of its width"
-        )
+    in_encoder, in_decoder = _copies(source, target)
     new = {}
     for name, value in source.state_dict().items():
+        copies = in_decoder if name.startswith("decoder.") else in_encoder
         grown = _with_more_latents(name, _widened(name, value, wide[name].shape, copies), wide[name].shape)
         if grown.shape != wide[name].shape:
             raise ValueError(f"{name} of {tuple(value.shape)} cannot be widened to {tuple(wide[name].shape)}")
-        drawn = torch.randn(grown.shape, generator=generator)
-        new[name] = grown + noise * grown.std() * drawn if grown.ndim > 1 else grown
+        if copies > 1 and grown.ndim > 1:
+            grown = grown + noise * grown.std() * torch.randn(grown.shape, generator=generator)
+        new[name] = grown
     target.load_state_dict(new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from post_train.algorithms.vae import VaeConfig
 from post_train.trainer import LoopConfig
@@ -62,5 +62,20 @@ def recipe() -> VaeRecipe:
             weight_decay=1e-2,
             data_seed=20_000_000,
             frozen_encoder=False,
+        ),
+    )
+
+
+def decoder_recipe() -> VaeRecipe:
+    """A decoder of twice the width for the finished encoder, whose latents, and so every base, stay as they are.
+
+    It starts from the finished VAE, widened: `rushes train diorama-decoder`.
+    """
+    whole = recipe()
+    return replace(
+        whole,
+        loop=replace(whole.loop, seed=23, steps=4000, decay_steps=3940, lr=2e-3),
+        vae=replace(
+            whole.vae, model={**whole.vae.model, "decoder_base_dim": 64}, frozen_encoder=True, data_seed=30_000_000
         ),
     )

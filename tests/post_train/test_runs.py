@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from engines.engine import load_engine
 from engines.types import GenerationRequest, GenerationResult, VideoSpec
 from post_train.checkpoint import CheckpointError, checkpoints
-from post_train.runs import BaseRun, train_vae
+from post_train.data.latents import weights_digest
+from post_train.runs import BaseRun, load_vae, train_vae
 from tests.post_train.small_recipes import options, small_base, small_vae
 
 
@@ -47,6 +48,18 @@ def test_vae_latents_are_normalised_by_its_own_statistics(vae: Path) -> None:
     assert len(config["latents_std"]) == 8
     assert all(s > 0 for s in config["latents_std"])
     assert config["latents_std"] != [1.0] * 8
+
+
+def test_a_wider_decoder_leaves_the_latents_alone(vae: Path, tmp_path: Path) -> None:
+    """Trained from the widened one behind a frozen encoder: another decoder, the same latents and their cache."""
+    whole = small_vae()
+    wider = replace(whole.vae, model={**whole.vae.model, "decoder_base_dim": 16}, frozen_encoder=True)
+    train_vae(replace(whole, vae=wider), replace(options(tmp_path / "run"), start_from=vae), lambda _: None)
+    before, after = load_vae(vae), load_vae(tmp_path / "run" / "model")
+    assert weights_digest(after) == weights_digest(before)
+    assert after.config["latents_std"] == before.config["latents_std"]
+    assert after.config["decoder_base_dim"] == 16
+    assert not torch.equal(after.decoder.conv_in.weight[:16], torch.cat([before.decoder.conv_in.weight] * 2)[:16])
 
 
 def test_stock_diffusers_makes_the_same_film(model: Path) -> None:

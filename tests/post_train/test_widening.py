@@ -11,9 +11,9 @@ from post_train.widening import widen_vae
 from tests.post_train.small_recipes import small_vae
 
 
-def _vae(base_dim: int, channels: int, seed: int) -> AutoencoderKLWan:
+def _vae(base_dim: int, channels: int, seed: int, *, decoder: int | None = None) -> AutoencoderKLWan:
     torch.manual_seed(seed)
-    shape = {"base_dim": base_dim, "z_dim": channels}
+    shape = {"base_dim": base_dim, "z_dim": channels, "decoder_base_dim": decoder}
     statistics = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
     return AutoencoderKLWan(**{**small_vae().vae.model, **shape, **statistics})
 
@@ -34,6 +34,18 @@ def test_a_widened_vae_computes_the_same(base_dim: int, channels: int) -> None:
     assert torch.count_nonzero(wide_mean[:, 8:]) == 0
     assert torch.allclose(decode(wide, wide_mean), film, atol=1e-4)
     assert not torch.allclose(before, film, atol=1e-2), "the two must differ at first, or this test proves nothing"
+
+
+@torch.no_grad()
+def test_the_decoder_can_be_widened_alone() -> None:
+    """The encoder stays as it is, to the bit, so that latents made with it stay valid."""
+    narrow, wide = _vae(8, 8, 0), _vae(8, 8, 1, decoder=16)
+    widen_vae(narrow, wide, torch.Generator().manual_seed(0))
+    for name, value in narrow.encoder.state_dict().items():
+        assert torch.equal(wide.encoder.state_dict()[name], value), name
+    latents = torch.randn(1, 8, 3, 4, 4)
+    assert torch.allclose(decode(wide, latents), decode(narrow, latents), atol=0.3)
+    assert wide.decoder.conv_in.weight.shape[0] == 2 * narrow.decoder.conv_in.weight.shape[0]
 
 
 @torch.no_grad()

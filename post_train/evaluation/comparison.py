@@ -1,0 +1,177 @@
+"""Compares two arms on a set of prompts: films, scores, and everything that is said about the difference.
+
+Legend: P prompts, K seeds of each, F frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from post_train.evaluation.arms import Arm
+from post_train.evaluation.films import Ask, FilmCabinet, MadeFilm, Progress, asks_of
+from post_train.evaluation.gsb import Gsb, Outcomes, gsb_of, outcomes, tie_threshold
+from post_train.evaluation.prompts import Prompt, PromptKind, PromptSet
+from post_train.evaluation.scale import Scale
+from post_train.evaluation.scoring import FilmScores, Judges, Scorer
+from post_train.evaluation.statistics import Floats, Interval, interval
+from post_train.rewards.base import Dimension
+
+# Diversity needs several films of one prompt, of a few prompts.
+DIVERSITY_PROMPTS, DIVERSITY_SEEDS = 16, 3
+_POOL = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """All that one arm got: its scored films by prompt and seed, and its diversity."""
+
+    arm: Arm
+    cabinet: FilmCabinet
+    found: dict[Ask, FilmScores]
+    diversity: Interval
+
+    def values(self, prompts: Sequence[Prompt], seeds: int, read: Callable[[FilmScores], float]) -> Floats:
+        """`read` of every film, [P, K]."""
+        return np.array([[read(self.found[ask]) for ask in asks_of(p, seeds)] for p in prompts], dtype=np.float64)
+
+    def mean(self, prompts: Sequence[Prompt], seeds: int, read: Callable[[FilmScores], float]) -> Interval:
+        """The mean of `read` over prompts with its interval."""
+        return interval(self.values(prompts, seeds, read).mean(axis=1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two sides judged on one set; positive differences and GSB mean that A wins."""
+
+    a: Side
+    b: Side
+    prompts: PromptSet
+    seeds: int
+    judges: Judges
+    scale: Scale
+    threshold: float
+
+    def difference(self, prompts: Sequence[Prompt], read: Callable[[FilmScores], float]) -> Interval:
+        """The paired difference of `read`, A minus B, over prompts."""
+        return interval(self.differences(prompts, read).mean(axis=1))
+
+    def differences(self, prompts: Sequence[Prompt], read: Callable[[FilmScores], float]) -> Floats:
+        """A minus B for every pair, [P, K]."""
+        return self.a.values(prompts, self.seeds, read) - self.b.values(prompts, self.seeds, read)
+
+    def outcomes(self, prompts: Sequence[Prompt]) -> Outcomes:
+        """Good, same or bad for every pair, [P, K]."""
+        return outcomes(self.differences(prompts, self.scale.total), self.threshold)
+
+    def gsb(self, prompts: Sequence[Prompt]) -> Gsb:
+        """auto-GSB over `prompts`."""
+        return gsb_of(self.outcomes(prompts))
+
+    def of_kind(self, kind: PromptKind) -> tuple[Prompt, ...]:
+        """The prompts of one kind."""
+        return tuple(p for p in self.prompts.prompts if p.kind is kind)
+
+    def sensitivity(self, side: Side) -> Interval | None:
+        """Text alignment on full captions minus that on paraphrases of the same clips; None without paraphrases."""
+        full = {p.clip: p for p in self.prompts.headline}
+        told = [p for p in self.of_kind(PromptKind.PARAPHRASE) if p.clip in full]
+        if not told:
+            return None
+        alignment = score_of(Dimension.TEXT_ALIGNMENT)
+        on_full = side.values([full[p.clip] for p in told], self.seeds, alignment)
+        return interval((on_full - side.values(told, self.seeds, alignment)).mean(axis=1))
+
+
+def score_of(dimension: Dimension) -> Callable[[FilmScores], float]:
+    """Reads one dimension off a film's scores."""
+    return lambda found: found.scores[dimension].value
+
+
+def measure_of(name: str) -> Callable[[FilmScores], float]:
+    """Reads one plain measure off a film's scores."""
+    return lambda found: found.measures[name]
+
+
+def pair_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Root mean square difference of two films uint8 [F, H, W, 3] as a share of full scale, on means of 8x8 pixels.
+
+    The pooling leaves out noise and fine texture, so that only another layout, motion or colour makes films differ.
+    """
+    return float(np.sqrt(np.mean((_pooled(first) - _pooled(second)) ** 2)))
+
+
+def _pooled(frames: NDArray[np.uint8]) -> Floats:
+    count, height, width, _ = frames.shape
+    rows, columns = max(1, height // _POOL), max(1, width // _POOL)
+    inside = frames[:, : rows * (height // rows), : columns * (width // columns)].astype(np.float64) / 255
+    return inside.reshape(count, rows, height // rows, columns, width // columns, 3).mean(axis=(2, 4))
+
+
+def _diversity(cabinet: FilmCabinet, prompts: Sequence[Prompt], seeds: int) -> Interval:
+    """The mean distance between films of one prompt with different seeds, over prompts."""
+    distances = []
+    for prompt in prompts:
+        films = [film.frames for film in cabinet.films(asks_of(prompt, seeds))]
+        distances.append(np.mean([pair_distance(x, y) for x, y in combinations(films, 2)]))
+    return interval(np.array(distances))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is made and judged: the prompts, how many seeds of each, where films and scores are kept."""
+
+    prompts: PromptSet
+    seeds: int
+    films: Path
+    scores: Path
+
+
+def take_side(arm: Arm, plan: Plan, judges: Judges, progress: Callable[[str], Progress]) -> Side:
+    """Makes and scores all films of one arm; `progress(what)` gives the counter of a stage."""
+    cabinet = FilmCabinet(arm, plan.films)
+    judged = [ask for prompt in plan.prompts.prompts for ask in asks_of(prompt, plan.seeds)]
+    varied, seeds = plan.prompts.headline[:DIVERSITY_PROMPTS], max(plan.seeds, DIVERSITY_SEEDS)
+    extra = [ask for prompt in varied for ask in asks_of(prompt, seeds)]
+    cabinet.fill([*judged, *extra], progress(f"films of {arm.name}"))
+    found = Scorer(judges, plan.scores).score(cabinet, judged, progress(f"scores of {arm.name}"))
+    return Side(
+        arm=arm,
+        cabinet=cabinet,
+        found=dict(zip(judged, found, strict=True)),
+        diversity=_diversity(cabinet, varied, seeds),
+    )
+
+
+def compare(a: Side, b: Side, plan: Plan, judges: Judges, scale: Scale) -> Comparison:
+    """Holds two sides against each other on `scale`; the tie threshold is the judge's own noise on the headline."""
+    noise = [side.values(plan.prompts.headline, plan.seeds, scale.noise) for side in (a, b)]
+    return Comparison(
+        a=a,
+        b=b,
+        prompts=plan.prompts,
+        seeds=plan.seeds,
+        judges=judges,
+        scale=scale,
+        threshold=tie_threshold(noise[0], noise[1]),
+    )
+
+
+def headline_scores(side: Side, plan: Plan) -> list[FilmScores]:
+    """The scores that a scale is taken from."""
+    return [side.found[ask] for prompt in plan.prompts.headline for ask in asks_of(prompt, plan.seeds)]
+
+
+def film_of(side: Side, ask: Ask) -> MadeFilm:
+    """One film of a side, read from disk."""
+    return next(iter(side.cabinet.films([ask])))
+
+
+def pairs(comparison: Comparison, prompts: Iterable[Prompt]) -> list[tuple[Prompt, Ask]]:
+    """Every (prompt, film asked for) of a comparison."""
+    return [(p, ask) for p in prompts for ask in asks_of(p, comparison.seeds)]

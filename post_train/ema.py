@@ -22,9 +22,8 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = dict(module.named_parameters())
         current = [parameters[name].detach().float() for name in self.weights]
-        torch._foreach_lerp_(
-            list(self.weights.values()), current, 1 - decay
-        )  # one call, as torch.optim.swa_utils has it
+        # One call for all tensors, as torch.optim.swa_utils makes it.
+        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

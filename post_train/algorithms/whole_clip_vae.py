@@ -74,7 +74,7 @@ def channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
     """`vae` with its kernels laid out as CPU convolutions like them: 1.3 times the steps a second, same numbers."""
     for module in vae.modules():
         if isinstance(module, nn.Conv3d):
-            module.to(memory_format=torch.channels_last_3d)
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
     return vae
 
 

@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from post_train.algorithms.judge_losses import TruthBatch
-from post_train.rewards.reader import PLACE, Reader, Tracks
+from post_train.rewards.reader import PLACE, Maps, Reader, Tracks
+from post_train.rewards.reader_tracks import FoundObject, tracks
 
 _TEMPERATURES = np.exp(np.linspace(np.log(0.4), np.log(4.0), 47))
+_SHIFTS = np.linspace(-3, 3, 49)
+_ENOUGH = 1 / 3  # of the frames: what is shown on fewer is not held to be there
 
 
 def _best(logits: list[Tensor], answers: list[Tensor]) -> float:
@@ -30,7 +33,11 @@ def _best(logits: list[Tensor], answers: list[Tensor]) -> float:
 
 @torch.inference_mode()
 def temperatures(reader: Reader, batches: Iterable[tuple[Tensor, TruthBatch]]) -> dict[str, float]:
-    """The temperature of each head, from (video [B, 3, F, H, W], truth) batches."""
+    """The temperature of each head, from (video [B, 3, F, H, W], truth) batches.
+
+    `there` and `there_shift` are those of an object's confidence: its logit is divided by the one, and the other added.
+    """
+    sure: list[tuple[float, bool]] = []
     logits: dict[str, list[Tensor]] = {}
     answers: dict[str, list[Tensor]] = {}
 
@@ -48,7 +55,48 @@ def temperatures(reader: Reader, batches: Iterable[tuple[Tensor, TruthBatch]]) -
         for i, name in enumerate(PLACE):
             note(name, maps.place[name], truth.place[:, i])
         note("class", *_at_centres(maps.classes, truth))
-    return {head: _best(logits[head], answers[head]) for head in logits}
+        sure.extend(_verdicts(maps, truth))
+    scale, shift = _line(sure)
+    return {head: _best(logits[head], answers[head]) for head in logits} | {"there": scale, "there_shift": shift}
+
+
+def _verdicts(maps: Maps, truth: TruthBatch) -> list[tuple[float, bool]]:
+    """(confidence, whether it is there) of every object that is found."""
+    heat = maps.heat.sigmoid().numpy()
+    classes, box = maps.classes.log_softmax(-1).numpy(), maps.box.numpy()
+    verdicts: list[tuple[float, bool]] = []
+    for film, own in enumerate(truth.tracks.numpy()):
+        free = [t for t in own if t[3].mean() >= _ENOUGH]
+        for found in tracks(heat[film], classes[film], box[film]):
+            hits = [i for i, t in enumerate(free) if _covers(found, t)]
+            verdicts.append((found.confidence, bool(hits)))
+            if hits:
+                del free[hits[0]]
+    return verdicts
+
+
+def _covers(found: FoundObject, track: np.ndarray) -> bool:
+    """Whether what was found lies on `track` [4, F] where both are seen."""
+    both = (found.track.presence > 0) & (track[3] > 0)
+    if not both.any():
+        return False
+    away = np.hypot(found.track.x - track[0], found.track.y - track[1])[both]
+    return bool(np.median(away) < 0.5 * np.median(track[2][both]))
+
+
+def _line(verdicts: list[tuple[float, bool]]) -> tuple[float, float]:
+    """Scale and shift of a confidence's logit that make it the probability of being there.
+
+    (1, 0) unless there are twenty verdicts or more, right and wrong ones among them.
+    """
+    if len(verdicts) < 20 or len({there for _, there in verdicts}) < 2:
+        return 1.0, 0.0
+    confidence = np.clip([c for c, _ in verdicts], 1e-4, 1 - 1e-4)
+    logit, there = np.log(confidence / (1 - confidence)), np.array([t for _, t in verdicts])
+    said = logit / _TEMPERATURES[:, None, None] + _SHIFTS[None, :, None]
+    cost = np.logaddexp(0, np.where(there, -said, said)).mean(-1)
+    best = np.unravel_index(int(cost.argmin()), cost.shape)
+    return float(_TEMPERATURES[best[0]]), float(_SHIFTS[best[1]])
 
 
 def _at_centres(classes: Tensor, truth: TruthBatch) -> tuple[Tensor, Tensor]:

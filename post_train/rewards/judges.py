@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +30,7 @@ from post_train.rewards.roles import Role
 
 WEIGHTS = Path(__file__).parent / "weights"
 PRESENT = 0.5
-"""The least confidence of what counts as an object."""
+"""The least confidence of what counts as an object: it is more likely there than not."""
 _BATCH = 16
 _LEAST_FRAMES = 5
 
@@ -70,7 +71,8 @@ class Belief:
 class JudgeFacts:
     """What stands beside the weights: the network, the frame side it was trained at, the temperatures of its heads.
 
-    A head's logits are divided by its temperature, fitted on held-out clips, so that its probabilities can be believed.
+    A head's logits are divided by its temperature, fitted on held-out clips, so that its probabilities can be believed;
+    `there_shift` is added to those of an object's confidence.
     """
 
     reader: ReaderConfig
@@ -107,12 +109,21 @@ class Judge:
         heat = maps.heat.sigmoid().numpy()
         classes = (maps.classes / self._temperature("class")).log_softmax(-1).numpy()
         box = maps.box.numpy()
-        found = [tracks(heat[i], classes[i], box[i]) for i in range(len(films))]
+        found = [
+            [replace(f, confidence=self._probability(f.confidence)) for f in tracks(heat[i], classes[i], box[i])]
+            for i in range(len(films))
+        ]
         place = {k: (v / self._temperature(k)).softmax(-1).numpy() for k, v in maps.place.items()}
         return [
             self._belief(found[i], maps.features[i : i + 1], {k: v[i] for k, v in place.items()})
             for i in range(len(films))
         ]
+
+    def _probability(self, confidence: float) -> float:
+        """How often what is found with `confidence` is there."""
+        logit = math.log(max(confidence, 1e-4) / max(1 - confidence, 1e-4))
+        said = logit / self._temperature("there") + self.facts.temperatures.get("there_shift", 0.0)
+        return 1 / (1 + math.exp(-said))
 
     def _temperature(self, head: str) -> float:
         return self.facts.temperatures.get(head, 1.0)

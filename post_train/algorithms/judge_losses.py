@@ -98,5 +98,5 @@ def reading_loss(reader: Reader, video: Tensor, truth: TruthBatch, noise: Tensor
     acting, acted = _chosen(action, truth.objects[..., 2])
     painting, painted = _chosen(colour, truth.objects[..., 1])
     place = [_chosen(maps.place[name], truth.place[:, i]) for i, name in enumerate(PLACE)]
-    loss = heat + acting + 0.5 * painting + 0.5 * torch.stack([p[0] for p in place]).sum()
+    loss = heat + acting + 0.5 * painting + torch.stack([p[0] for p in place]).sum()
     return loss, torch.stack([named, acted, painted, torch.stack([p[1] for p in place]).mean()]).detach()

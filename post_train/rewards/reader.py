@@ -29,6 +29,8 @@ PLACE: dict[str, tuple[object, ...]] = {
     "camera": tuple(Camera),
     "hills": (False, True),
 }
+# Frames between those that a block compares: a slow pan moves a place of the map by a quarter in one frame.
+_REACHES = (1, 2, 4)
 _GEOMETRY = 7
 _QUERIES = 8
 
@@ -152,7 +154,9 @@ class Reader(nn.Module):
         self.stem = nn.Conv2d(12, fine, 3, stride=2, padding=1)
         self.fine = nn.ModuleList(_Fine(fine) for _ in range(config.fine_blocks))
         self.down = nn.Conv2d(fine, width, 2, stride=2)
-        self.blocks = nn.ModuleList(Block(config.mixing, width, config.heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(config.mixing, width, config.heads, reach=_REACHES[i % len(_REACHES)]) for i in range(config.depth)
+        )
         self.norm = Norm(width)
         self.up = nn.Linear(width, 4 * fine)
         self.join = _Fine(fine)
@@ -192,15 +196,16 @@ class Reader(nn.Module):
 
 
 class _Fine(nn.Module):
-    """A residual block of one 3x3 convolution at stride 4, frame by frame."""
+    """A residual block of one 3x3 convolution at stride 4 and one over three frames."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = Norm(width)
         self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.frames = nn.Linear(3 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + F.gelu(spatial(self.conv, self.norm(x)))
+        return x + self.frames(neighbours(F.gelu(spatial(self.conv, self.norm(x)))))
 
 
 def _unfolded(x: Tensor) -> Tensor:

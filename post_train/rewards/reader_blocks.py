@@ -52,36 +52,38 @@ def neighbours(x: Tensor, reach: int = 1) -> Tensor:
 
 
 class _Convolution(nn.Module):
-    """A spatial 3x3 convolution, then one over three frames."""
+    """A spatial 3x3 convolution, then one over three frames that lie `reach` apart."""
 
-    def __init__(self, width: int, _heads: int) -> None:
+    def __init__(self, width: int, _heads: int, reach: int) -> None:
         super().__init__()
+        self.reach = reach
         self.conv = nn.Conv2d(width, width, 3, padding=1)
         self.frames = nn.Linear(3 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.frames(neighbours(F.gelu(spatial(self.conv, x))))
+        return self.frames(neighbours(F.gelu(spatial(self.conv, x)), self.reach))
 
 
 class _Shift(nn.Module):
-    """A quarter of the channels comes from the frame before, a quarter from the one after; then a 3x3 convolution."""
+    """A quarter of the channels comes from `reach` frames before, a quarter from after; then a 3x3 convolution."""
 
-    def __init__(self, width: int, _heads: int) -> None:
+    def __init__(self, width: int, _heads: int, reach: int) -> None:
         super().__init__()
-        self.quarter = width // 4
+        self.quarter, self.reach = width // 4, reach
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q = self.quarter
-        before = torch.cat([x[:, :1, ..., :q], x[:, :-1, ..., :q]], 1)
-        after = torch.cat([x[:, 1:, ..., q : 2 * q], x[:, -1:, ..., q : 2 * q]], 1)
+        q, last = self.quarter, x.shape[1] - 1
+        at = torch.arange(x.shape[1], device=x.device)
+        before = x[:, (at - self.reach).clamp(min=0), ..., :q]
+        after = x[:, (at + self.reach).clamp(max=last), ..., q : 2 * q]
         return spatial(self.conv, torch.cat([before, after, x[..., 2 * q :]], -1))
 
 
 class _Attention(nn.Module):
     """A spatial 3x3 convolution, then attention of each place to itself over all frames, biased by distance in time."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, _reach: int) -> None:
         super().__init__()
         self.heads = heads
         self.conv = nn.Conv2d(width, width, 3, padding=1)
@@ -111,10 +113,10 @@ _MIXERS: dict[Mixing, type[_Convolution | _Shift | _Attention]] = {
 class Block(nn.Module):
     """A residual block [B, F, H, W, D] to the same: normalise, mix space and time, then one layer place by place."""
 
-    def __init__(self, mixing: Mixing, width: int, heads: int) -> None:
+    def __init__(self, mixing: Mixing, width: int, heads: int, *, reach: int) -> None:
         super().__init__()
         self.norm = Norm(width)
-        self.mixer = _MIXERS[mixing](width, heads)
+        self.mixer = _MIXERS[mixing](width, heads, reach)
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)

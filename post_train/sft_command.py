@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,92 +17,112 @@ if TYPE_CHECKING:
     from post_train.recipes.sft import SftRecipe
 
 
+_Model = Annotated[str, typer.Option(help="What to fine-tune: a diffusers Wan folder, diorama, or a hub id.")]
+_Data = Annotated[
+    str, typer.Option(help="A folder of videos with captions, tar shards, a list of seeds (.json), or diorama.")
+]
+_Out = Annotated[
+    Path | None, typer.Option(help="The run's folder: checkpoints, log, and the result.", show_default="runs/RECIPE")
+]
+_Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="diorama-sft, continue, best-of-8 or wan-sft.", show_default="diorama-sft for diorama, else wan-sft"
+    ),
+]
+_Lora = Annotated[int | None, typer.Option(min=0, help="Rank of a LoRA; 0 trains all weights.")]
+_Alpha = Annotated[float | None, typer.Option(help="The LoRA's alpha.", show_default="its rank")]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")]
+_Minutes = Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")]
+_Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the whole run.")]
+_Batch = Annotated[int | None, typer.Option(min=1, help="Clips a step, over all processes.")]
+_MicroBatch = Annotated[int | None, typer.Option(min=1, help="Clips computed at once by a process.")]
+_Rate = Annotated[float | None, typer.Option(min=0.0, help="The highest learning rate.")]
+_Pixels = Annotated[int | None, typer.Option(min=1, help="Pixels clips are cut to.", show_default="the model's")]
+_Frames = Annotated[int | None, typer.Option(min=1, help="Frames of a clip.", show_default="the model's")]
+_Fps = Annotated[int | None, typer.Option(min=1, help="Frames a second.", show_default="the model's")]
+_Clips = Annotated[int | None, typer.Option(min=1, help="How many seeds --data diorama takes.")]
+_Seed = Annotated[int | None, typer.Option(help="Of everything random in the run.")]
+_Optimizer = Annotated[str | None, typer.Option(help="adamw, or muon for all weights on one process.")]
+_Every = Annotated[float | None, typer.Option(min=0, help="Minutes from checkpoint to checkpoint.")]
+_Cache = Annotated[Path | None, typer.Option(help="Where encoded clips are kept.", show_default="OUT/cache")]
+_Precision = Annotated[
+    str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 on a GPU or a processor with units for it")
+]
+_Compile = Annotated[bool, typer.Option("--compile", help="Compile the transformer first.")]
+_Threads = Annotated[int, typer.Option(min=1, help="CPU threads of each process.")]
+_Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine, sharding the model by FSDP2.")]
+_Plan = Annotated[
+    bool, typer.Option("--plan", help="Train nothing: print parameters, memory a process and FLOPs a step.")
+]
+_Merge = Annotated[
+    bool, typer.Option("--merge", help="Train nothing: write the LoRA of --out added to its model, as OUT/model.")
+]
+
+
 def sft(
-    model: Annotated[str, typer.Option(help="What to fine-tune: a diffusers Wan folder, diorama, or a hub id.")],
-    data: Annotated[
-        str, typer.Option(help="A folder of videos with captions, tar shards, a list of seeds (.json), or diorama.")
-    ] = "diorama",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The run's folder: checkpoints, log, and the result.", show_default="runs/RECIPE"),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="diorama-sft, continue, best-of-8 or wan-sft.", show_default="diorama-sft for diorama, else wan-sft"
-        ),
-    ] = None,
-    lora: Annotated[int | None, typer.Option(min=0, help="Rank of a LoRA; 0 trains all weights.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="The LoRA's alpha.", show_default="its rank")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
-    minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the whole run.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Clips a step, over all processes.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(min=1, help="Clips computed at once by a process.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels clips are cut to.", show_default="the model's")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels clips are cut to.", show_default="the model's")] = None,
-    frames: Annotated[int | None, typer.Option(help="Frames of a clip.", show_default="the model's")] = None,
-    fps: Annotated[int | None, typer.Option(help="Frames a second.", show_default="the model's")] = None,
-    clips: Annotated[int | None, typer.Option(min=1, help="How many seeds --data diorama takes.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random in the run.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw, or muon for all weights on one process.")] = None,
-    checkpoint_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Minutes from checkpoint to checkpoint.")
-    ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where encoded clips are kept.", show_default="OUT/cache")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 on a GPU or a processor with units for it")
-    ] = None,
-    compile_model: Annotated[bool, typer.Option("--compile", help="Compile the transformer first.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
-    nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine, sharding the model by FSDP2.")] = 1,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Train nothing: print parameters, memory a process and FLOPs a step.")
-    ] = False,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Train nothing: write the LoRA of --out added to its model, as OUT/model.")
-    ] = False,
+    model: _Model,
+    data: _Data = "diorama",
+    out: _Out = None,
+    recipe: _Recipe = None,
+    lora: _Lora = None,
+    alpha: _Alpha = None,
+    resume: _Resume = False,
+    minutes: _Minutes = math.inf,
+    steps: _Steps = None,
+    batch: _Batch = None,
+    micro_batch: _MicroBatch = None,
+    learning_rate: _Rate = None,
+    width: _Pixels = None,
+    height: _Pixels = None,
+    frames: _Frames = None,
+    fps: _Fps = None,
+    clips: _Clips = None,
+    seed: _Seed = None,
+    optimizer: _Optimizer = None,
+    checkpoint_minutes: _Every = None,
+    cache: _Cache = None,
+    precision: _Precision = None,
+    compile_model: _Compile = False,
+    threads: _Threads = 1,
+    nproc: _Nproc = 1,
+    plan: _Plan = False,
+    merge: _Merge = False,
 ) -> None:
     """Fine-tune a model on captioned clips, resumably: all weights or a LoRA, on one process or several."""
     if nproc > 1 and not plan and "LOCAL_RANK" not in os.environ:
         raise typer.Exit(_by_torchrun(nproc))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    from post_train.recipes.sft import named_recipe  # noqa: PLC0415  not before the command is called
+    from post_train.recipes.sft import named_recipe, with_changes, with_lora  # noqa: PLC0415  only when it is called
 
-    chosen = named_recipe(recipe or ("diorama-sft" if model == "diorama" else "wan-sft"))
-    chosen = _adjusted(
-        chosen,
-        loop={
-            **_shortened(chosen, steps),
-            "lr": learning_rate,
-            "seed": seed,
-            "checkpoint_minutes": checkpoint_minutes,
-        },
+    named = named_recipe(recipe or ("diorama-sft" if model == "diorama" else "wan-sft"))
+    chosen = with_changes(
+        with_lora(named, lora, alpha),
+        steps=steps,
+        loop={"lr": learning_rate, "seed": seed, "checkpoint_minutes": checkpoint_minutes},
         sft={"batch": batch, "micro_batch": micro_batch, "optimizer": optimizer},
         geometry={"width": width, "height": height, "num_frames": frames, "fps": fps},
         diorama={"clips": clips},
     )
-    chosen = _with_lora(chosen, lora, alpha)
+    folder = out or Path("runs") / chosen.name
+    machine = _Machine(folder, cache or folder / "cache", precision, minutes, resume, compile_model, threads)
     if plan:
         _print_plan(model, chosen, nproc)
-        return
-    folder = out or Path("runs") / chosen.name
-    if merge:
+    elif merge:
         _merge(model, chosen, folder)
-        return
-    _train(
-        model,
-        data,
-        chosen,
-        folder=folder,
-        cache=cache or folder / "cache",
-        precision=precision,
-        minutes=minutes,
-        resume=resume,
-        compile_model=compile_model,
-        threads=threads,
-    )
+    else:
+        _train(model, data, chosen, machine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    folder: Path
+    cache: Path
+    precision: str | None
+    minutes: float
+    resume: bool
+    compile_model: bool
+    threads: int
 
 
 def _by_torchrun(nproc: int) -> int:
@@ -110,42 +130,6 @@ def _by_torchrun(nproc: int) -> int:
     words = sys.argv[sys.argv.index("sft") + 1 :] if "sft" in sys.argv else sys.argv[1:]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
     return subprocess.run([*torchrun, "-m", "post_train.sft_command", *words], check=False).returncode  # noqa: S603
-
-
-def _shortened(recipe: SftRecipe, steps: int | None) -> dict[str, object]:
-    """A run of other length, whose warm-up and decay keep their shares of it."""
-    if steps is None:
-        return {}
-    share = steps / recipe.loop.steps
-    return {
-        "steps": steps,
-        "warmup_steps": round(recipe.loop.warmup_steps * share),
-        "decay_steps": round(recipe.loop.decay_steps * share),
-    }
-
-
-def _adjusted(recipe: SftRecipe, **changes: dict[str, object]) -> SftRecipe:
-    """`recipe` with what was typed; None leaves it as it is."""
-    for part, values in changes.items():
-        given = {k: v for k, v in values.items() if v is not None}
-        recipe = replace(recipe, **{part: replace(getattr(recipe, part), **given)})
-    return recipe
-
-
-def _with_lora(recipe: SftRecipe, rank: int | None, alpha: float | None) -> SftRecipe:
-    from post_train.lora import Lora  # noqa: PLC0415
-
-    if rank == 0:
-        return replace(recipe, sft=replace(recipe.sft, lora=None), frozen="fp32")
-    if rank is None and recipe.sft.lora is None:
-        if alpha is not None:
-            raise ValueError("--alpha belongs to a LoRA; give its rank by --lora")
-        return recipe
-    rank = rank or (recipe.sft.lora.rank if recipe.sft.lora else 0)
-    optimizer = "adamw"  # Muon's orthogonal steps are for whole matrices, not for factors of one
-    return replace(
-        recipe, sft=replace(recipe.sft, lora=Lora(rank=rank, alpha=alpha or float(rank)), optimizer=optimizer)
-    )
 
 
 def _print_plan(model: str, recipe: SftRecipe, ranks: int) -> None:
@@ -162,22 +146,10 @@ def _merge(model: str, recipe: SftRecipe, folder: Path) -> None:
     typer.echo(f"wrote {written}")
 
 
-def _train(
-    model: str,
-    data: str,
-    recipe: SftRecipe,
-    *,
-    folder: Path,
-    cache: Path,
-    precision: str | None,
-    minutes: float,
-    resume: bool,
-    compile_model: bool,
-    threads: int,
-) -> None:
+def _train(model: str, data: str, recipe: SftRecipe, machine: _Machine) -> None:
     import torch  # noqa: PLC0415
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(machine.threads)
     from engines.catalog import find_model  # noqa: PLC0415
     from post_train.data.sources import open_source  # noqa: PLC0415
     from post_train.distributed import leave_ranks, start_ranks  # noqa: PLC0415
@@ -185,16 +157,16 @@ def _train(
     from post_train.sft_run import SftOptions, SftRun, training_spec  # noqa: PLC0415
 
     cuda = torch.cuda.is_available()
-    chosen = named_precision(precision) if precision else ("bf16" if cuda else best_precision())
+    chosen = named_precision(machine.precision) if machine.precision else ("bf16" if cuda else best_precision())
     if chosen == "fp32" and recipe.frozen == "bf16":
         recipe = replace(recipe, frozen="fp32")
     options = SftOptions(
-        folder=folder,
-        cache=cache,
+        folder=machine.folder,
+        cache=machine.cache,
         precision=chosen,
-        minutes=minutes,
-        resume=resume,
-        compile_model=compile_model,
+        minutes=machine.minutes,
+        resume=machine.resume,
+        compile_model=machine.compile_model,
     )
     console = Console(stderr=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from post_train.algorithms.sft import SftConfig
+from post_train.algorithms.sft import SftConfig, check_optimizer
 from post_train.data.diorama.record import Split
 from post_train.lora import Lora
 from post_train.trainer import LoopConfig
@@ -142,3 +142,34 @@ def named_recipe(name: str) -> SftRecipe:
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is unknown; choose one of {', '.join(RECIPES)}")
     return RECIPES[name]()
+
+
+def with_changes(recipe: SftRecipe, *, steps: int | None = None, **parts: dict[str, object]) -> SftRecipe:
+    """`recipe` with some values of its parts changed; None leaves a value. Warm-up and decay keep their share of steps.
+
+    ValueError for an optimizer that cannot train what the recipe asks.
+    """
+    if steps is not None:
+        loop = recipe.loop
+        shares = {"warmup_steps": loop.warmup_steps * steps, "decay_steps": loop.decay_steps * steps}
+        scaled = {name: round(value / loop.steps) for name, value in shares.items()}
+        recipe = replace(recipe, loop=replace(loop, steps=steps, **scaled))
+    for part, values in parts.items():
+        given = {k: v for k, v in values.items() if v is not None}
+        recipe = replace(recipe, **{part: replace(getattr(recipe, part), **given)})
+    check_optimizer(recipe.sft, ranks=1)
+    return recipe
+
+
+def with_lora(recipe: SftRecipe, rank: int | None, alpha: float | None) -> SftRecipe:
+    """`recipe` with a LoRA of this rank and alpha; rank 0 trains all weights, None leaves both as the recipe has them.
+
+    A LoRA learns by AdamW: Muon's orthogonal steps are for whole matrices, not for factors of one.
+    """
+    size = rank if rank is not None else (recipe.sft.lora.rank if recipe.sft.lora else 0)
+    if size == 0:
+        if alpha is not None:
+            raise ValueError("an alpha belongs to a LoRA; give its rank as well")
+        return replace(recipe, sft=replace(recipe.sft, lora=None), frozen="fp32")
+    lora = Lora(rank=size, alpha=float(size) if alpha is None else alpha)
+    return replace(recipe, sft=replace(recipe.sft, lora=lora, optimizer="adamw"))

@@ -1,0 +1,29 @@
+"""The curation of the Diorama's wild split: thresholds, each with what it was set by."""
+
+from __future__ import annotations
+
+from post_train.data.curation import CurationConfig
+
+
+def diorama_curation() -> CurationConfig:
+    """Thresholds for clips of 64 pixels, set on 240 wild clips (seeds 0 to 239), which no run trains on."""
+    return CurationConfig(
+        # A caption asks for about ten things; one that the judge does not see is one too many.
+        min_alignment=0.95,
+        complete_captions=True,
+        # Shaken clips begin at 0.023; 95 % of the steady ones lie below, and falling snow makes most of the rest.
+        max_shake=0.0225,
+        # The slowest clips of the world, a lone swaying object, move at 0.003 sides a frame.
+        min_speed=0.002,
+        max_speed=0.2,
+        max_still_share=0.3,
+        # The darkest scene, a night, has 43; nothing is brighter than 204.
+        min_brightness=25.0,
+        max_brightness=225.0,
+        min_sharpness=30.0,
+        # Compressed clips begin at 1.64; 98 % of the others lie below 1.4.
+        max_blockiness=1.4,
+        # A reader's boxes err by about a hundredth of the side.
+        min_edge_margin=-0.015,
+        max_weight=3.0,
+    )

@@ -10,7 +10,7 @@ from enum import StrEnum
 from post_train.data.diorama.asked import Asked, AskedObject
 from post_train.data.diorama.parse import ParsedPrompt, parse_prompt
 from post_train.rewards.base import Dimension, Film, RewardError, Score
-from post_train.rewards.judges import Belief, Judge, JudgeError, ObjectBelief
+from post_train.rewards.judges import Belief, Judge, JudgeError, ObjectBelief, check_film
 from post_train.rewards.reading import Reading, SeenObject
 
 
@@ -210,7 +210,9 @@ class TextAlignment:
     def score(self, films: Sequence[Film]) -> list[Score]:
         """One score a film; RewardError for a prompt that cannot be wholly read, or a film that cannot."""
         asked = [self._asked(film) for film in films]
-        beliefs = self._beliefs(films)
+        for film in films:
+            self._check(film)
+        beliefs = self.judge.believe([f.frames for f in films])
         found = [alignment(a, b) for a, b in zip(asked, beliefs, strict=True)]
         return [Score(value=f.value, noise=f.noise, parts=f.parts()) for f in found]
 
@@ -223,8 +225,8 @@ class TextAlignment:
             raise RewardError(self.name, film.name, f"its prompt {film.prompt!r} asks for nothing of this world")
         return parsed.asked
 
-    def _beliefs(self, films: Sequence[Film]) -> list[Belief]:
+    def _check(self, film: Film) -> None:
         try:
-            return self.judge.believe([f.frames for f in films])
+            check_film(film.frames)
         except JudgeError as error:
-            raise RewardError(self.name, ", ".join(f.name for f in films), str(error)) from error
+            raise RewardError(self.name, film.name, str(error)) from error

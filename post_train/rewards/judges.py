@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -25,7 +26,7 @@ from post_train.data.diorama.vocabulary import OBJECTS, Action
 from post_train.rewards.reader import ACTIONS, CLASSES, COLOUR_NAMES, PLACE, Reader, ReaderConfig, Tracks
 from post_train.rewards.reader_blocks import Mixing
 from post_train.rewards.reader_tracks import FoundObject, tracks
-from post_train.rewards.reading import Reading, SeenObject
+from post_train.rewards.reading import Reading, SeenObject, SeenTrack
 from post_train.rewards.roles import Role
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -33,6 +34,7 @@ PRESENT = 0.5
 """The least confidence of what counts as an object: it is more likely there than not."""
 _BATCH = 16
 _LEAST_FRAMES = 5
+_MOST_FRAMES = 33  # the longest that judges are trained on; of longer films as many frames are read, evenly spread
 
 Floats = NDArray[np.float32]
 
@@ -96,11 +98,11 @@ class Judge:
         """Readings with their probabilities."""
         for film in films:
             check_film(film)
-        ready = [_fitted(film, self.facts.side) for film in films]
+        ready = [_fitted(film[_picks(len(film))], self.facts.side) for film in films]
         beliefs: dict[int, Belief] = {}
         for group in _same_shapes(ready):
             beliefs.update(zip(group, self._batch([ready[i] for i in group]), strict=True))
-        return [beliefs[i] for i in range(len(films))]
+        return [_unpicked(beliefs[i], len(film)) for i, film in enumerate(films)]
 
     @torch.inference_mode()
     def _batch(self, films: list[NDArray[np.uint8]]) -> list[Belief]:
@@ -165,6 +167,29 @@ def _fitted(film: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         return film
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.stack([cv2.resize(f, size, interpolation=way) for f in film]).astype(np.uint8)
+
+
+def _picks(num_frames: int) -> NDArray[np.intp]:
+    """The frames that are read of a film."""
+    if num_frames <= _MOST_FRAMES:
+        return np.arange(num_frames)
+    return np.linspace(0, num_frames - 1, _MOST_FRAMES).round().astype(np.intp)
+
+
+def _unpicked(belief: Belief, num_frames: int) -> Belief:
+    """The belief with its tracks on all frames: places are interpolated, presence is that of the nearest frame read."""
+    picks = _picks(num_frames)
+    if len(picks) == num_frames:
+        return belief
+    every = np.arange(num_frames)
+    nearest = np.abs(every[:, None] - picks).argmin(1)
+    objects = tuple(replace(o, track=_stretched(o.track, every, picks, nearest)) for o in belief.reading.objects)
+    return replace(belief, reading=replace(belief.reading, objects=objects))
+
+
+def _stretched(track: SeenTrack, every: NDArray[Any], picks: NDArray[Any], nearest: NDArray[Any]) -> SeenTrack:
+    x, y, size = (np.interp(every, picks, v).astype(np.float32) for v in (track.x, track.y, track.size))
+    return SeenTrack(x=x, y=y, size=size, presence=track.presence[nearest])
 
 
 def _same_shapes(films: list[NDArray[np.uint8]]) -> list[list[int]]:
@@ -233,12 +258,18 @@ def judge_from(folder: Path) -> Judge:
 
 
 def save_judge(folder: Path, reader: Reader, facts: JudgeFacts) -> None:
-    """Writes weights (fp16) and configuration, whole or not at all; the card is written beside them later."""
+    """Writes weights (fp16) and configuration anew; a card that lay in `folder` goes with the judge it was of.
+
+    JudgeError when a weight does not fit fp16.
+    """
+    weights = {k: v.detach().half().contiguous() for k, v in reader.state_dict().items()}
+    unfit = [k for k, v in weights.items() if not bool(v.isfinite().all())]
+    if unfit:
+        raise JudgeError(f"weight {unfit[0]} overflows fp16; train with more weight decay or a lower learning rate")
     part = folder.with_name(f".{folder.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().half().contiguous() for k, v in reader.state_dict().items()}, part / "reader.safetensors")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file(weights, part / "reader.safetensors")
     (part / "config.json").write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("reader.safetensors", "config.json"):
-        (part / name).rename(folder / name)
-    part.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)

@@ -111,9 +111,12 @@ _MIXERS: dict[Mixing, type[_Convolution | _Shift | _Attention]] = {
 
 
 class Block(nn.Module):
-    """A residual block [B, F, H, W, D] to the same: normalise, mix space and time, then one layer place by place."""
+    """A residual block [B, F, H, W, D] to the same: normalise, mix space and time, then one layer place by place.
 
-    def __init__(self, mixing: Mixing, width: int, heads: int, *, reach: int) -> None:
+    It looks at frames `reach` before and after each; attention sees all frames anyway.
+    """
+
+    def __init__(self, mixing: Mixing, width: int, heads: int, *, reach: int = 1) -> None:
         super().__init__()
         self.norm = Norm(width)
         self.mixer = _MIXERS[mixing](width, heads, reach)

@@ -15,7 +15,7 @@ from post_train.data.diorama.asked import Asked, AskedObject
 from post_train.data.diorama.vocabulary import Action, Camera, Ground, Sky, Weather
 from post_train.rewards.base import Dimension, Film, RewardError, scored
 from post_train.rewards.diorama import TextAlignment, alignment, certain
-from post_train.rewards.judges import Belief, Judge, JudgeError
+from post_train.rewards.judges import Belief, Judge
 from post_train.rewards.reading import Reading
 from tests.post_train.rewards.readings import reading, seen
 
@@ -134,8 +134,6 @@ class _FixedJudge:
         self.shown = shown
 
     def believe(self, films: Sequence[np.ndarray]) -> list[Belief]:
-        if any(len(f) < 5 for f in films):
-            raise JudgeError("a film needs 5 frames")
         return [certain(self.shown) for _ in films]
 
 
@@ -167,5 +165,7 @@ def test_a_prompt_that_asks_for_nothing_known_stops_the_run(prompt: str) -> None
 
 def test_a_film_that_cannot_be_read_stops_the_run() -> None:
     """The judge's refusal names the reward and the film."""
-    with pytest.raises(RewardError, match="text-alignment-fixed"):
-        _reward(reading(BALL_SEEN)).score([_film("a red ball", frames=3)])
+    films = [replace(_film("a red ball"), name="whole"), replace(_film("a red ball", frames=3), name="stump")]
+    with pytest.raises(RewardError, match="text-alignment-fixed") as refusal:
+        _reward(reading(BALL_SEEN)).score(films)
+    assert refusal.value.film == "stump"

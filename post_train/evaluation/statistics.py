@@ -1,6 +1,6 @@
 """Means with bootstrap intervals over prompts, and how many prompts an effect needs.
 
-Legend: P prompts, K columns that are resampled together, R resamples.
+Legend: P prompts, R resamples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 POWER = 0.8
 _SEED = 20_260_428
-_CHUNK = 4_000_000  # counts held at once
+_CHUNK = 1_000_000  # picks held at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,19 +34,15 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def bootstrap_means(values_PK: Floats, *, resamples: int = RESAMPLES, seed: int = _SEED) -> Floats:
-    """Means [R, K] of `values_PK` over prompts drawn with replacement, the same draw for every column.
-
-    How often each prompt is drawn is multinomial, so that a resample is one row of a matrix product.
-    """
-    prompts = len(values_PK)
+def bootstrap_means(values_P: Floats, *, resamples: int = RESAMPLES, seed: int = _SEED) -> Floats:
+    """Means [R] of `values_P` over as many prompts, drawn from them with replacement."""
+    prompts = len(values_P)
     rng = np.random.default_rng(seed)
     at_once = max(1, _CHUNK // prompts)
-    odds = np.full(prompts, 1 / prompts)
     means = []
     for start in range(0, resamples, at_once):
-        counts_RP = rng.multinomial(prompts, odds, size=min(at_once, resamples - start))
-        means.append(counts_RP @ values_PK / prompts)
+        picks_RP = rng.integers(prompts, size=(min(at_once, resamples - start), prompts), dtype=np.uint32)
+        means.append(values_P[picks_RP].mean(axis=1))
     return np.concatenate(means)
 
 
@@ -58,7 +54,7 @@ def interval(values_P: Floats) -> Interval:
     if len(values_P) == 1:
         return Interval(mean=mean, low=math.nan, high=math.nan)
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(bootstrap_means(values_P[:, None])[:, 0], [tail, 100 - tail])
+    low, high = np.percentile(bootstrap_means(values_P), [tail, 100 - tail])
     return Interval(mean=mean, low=float(low), high=float(high))
 
 

@@ -201,10 +201,13 @@ def _same_shapes(films: list[NDArray[np.uint8]]) -> list[list[int]]:
 
 
 def _tracks_of(found: list[FoundObject]) -> Tracks:
+    """What was found as the reader was taught to follow it: there or not on each frame."""
+
     def stacked(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(f.track, name) for f in found]))[None]
 
-    return Tracks(x=stacked("x"), y=stacked("y"), size=stacked("size"), presence=stacked("presence"))
+    shown = (stacked("presence") > 0).float()
+    return Tracks(x=stacked("x"), y=stacked("y"), size=stacked("size"), presence=shown)
 
 
 def _object(found: FoundObject, actions: Floats, colours: Floats) -> tuple[SeenObject, ObjectBelief]:

@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,24 +22,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from post_train.data.diorama.vocabulary import OBJECTS, Action
+from post_train.rewards.judges_films import JudgeError, check_film, fitted, on_all_frames
 from post_train.rewards.reader import ACTIONS, CLASSES, COLOUR_NAMES, PLACE, Reader, ReaderConfig, Tracks
 from post_train.rewards.reader_blocks import Mixing
 from post_train.rewards.reader_tracks import FoundObject, tracks
-from post_train.rewards.reading import Reading, SeenObject, SeenTrack
+from post_train.rewards.reading import Reading, SeenObject
 from post_train.rewards.roles import Role
 
 WEIGHTS = Path(__file__).parent / "weights"
 PRESENT = 0.5
 """The least confidence of what counts as an object: it is more likely there than not."""
 _BATCH = 16
-_LEAST_FRAMES = 5
-_MOST_FRAMES = 33  # the longest that judges are trained on; of longer films as many frames are read, evenly spread
 
 Floats = NDArray[np.float32]
-
-
-class JudgeError(ValueError):
-    """A judge is missing or damaged, or cannot read what it is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +92,11 @@ class Judge:
         """Readings with their probabilities."""
         for film in films:
             check_film(film)
-        ready = [_fitted(film[_picks(len(film))], self.facts.side) for film in films]
+        ready = [fitted(film, self.facts.side) for film in films]
         beliefs: dict[int, Belief] = {}
         for group in _same_shapes(ready):
             beliefs.update(zip(group, self._batch([ready[i] for i in group]), strict=True))
-        return [_unpicked(beliefs[i], len(film)) for i, film in enumerate(films)]
+        return [_on_all_frames(beliefs[i], len(film)) for i, film in enumerate(films)]
 
     @torch.inference_mode()
     def _batch(self, films: list[NDArray[np.uint8]]) -> list[Belief]:
@@ -147,49 +141,10 @@ class Judge:
         )
 
 
-def check_film(film: NDArray[np.uint8]) -> None:
-    """JudgeError unless `film` is uint8 [F, H, W, 3] with at least 5 frames of at least 32 pixels."""
-    if film.dtype != np.uint8 or film.ndim != 4 or film.shape[3] != 3:
-        raise JudgeError(f"a film is uint8 [frames, height, width, 3], not {film.dtype} {list(film.shape)}")
-    if len(film) < _LEAST_FRAMES or min(film.shape[1:3]) < 32:
-        raise JudgeError(
-            f"a film needs {_LEAST_FRAMES} frames of 32 pixels or more to be read, not {len(film)} frames of "
-            f"{film.shape[2]}x{film.shape[1]}"
-        )
-
-
-def _fitted(film: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The film with its shorter side at `side` pixels and both multiples of 8."""
-    _, h, w, _ = film.shape
-    scale = side / min(h, w)
-    size = (max(8, round(w * scale / 8) * 8), max(8, round(h * scale / 8) * 8))
-    if size == (w, h):
-        return film
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(f, size, interpolation=way) for f in film]).astype(np.uint8)
-
-
-def _picks(num_frames: int) -> NDArray[np.intp]:
-    """The frames that are read of a film."""
-    if num_frames <= _MOST_FRAMES:
-        return np.arange(num_frames)
-    return np.linspace(0, num_frames - 1, _MOST_FRAMES).round().astype(np.intp)
-
-
-def _unpicked(belief: Belief, num_frames: int) -> Belief:
-    """The belief with its tracks on all frames: places are interpolated, presence is that of the nearest frame read."""
-    picks = _picks(num_frames)
-    if len(picks) == num_frames:
-        return belief
-    every = np.arange(num_frames)
-    nearest = np.abs(every[:, None] - picks).argmin(1)
-    objects = tuple(replace(o, track=_stretched(o.track, every, picks, nearest)) for o in belief.reading.objects)
+def _on_all_frames(belief: Belief, num_frames: int) -> Belief:
+    """The belief with tracks on every frame of a film, whether it was read or not."""
+    objects = tuple(replace(o, track=on_all_frames(o.track, num_frames)) for o in belief.reading.objects)
     return replace(belief, reading=replace(belief.reading, objects=objects))
-
-
-def _stretched(track: SeenTrack, every: NDArray[Any], picks: NDArray[Any], nearest: NDArray[Any]) -> SeenTrack:
-    x, y, size = (np.interp(every, picks, v).astype(np.float32) for v in (track.x, track.y, track.size))
-    return SeenTrack(x=x, y=y, size=size, presence=track.presence[nearest])
 
 
 def _same_shapes(films: list[NDArray[np.uint8]]) -> list[list[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,11 +13,9 @@ import torch
 
 from post_train.data.diorama.corruptions import named_corruption
 from post_train.data.diorama.record import Clip
-from post_train.data.diorama.vocabulary import Action
 from post_train.data.diorama.world import make_clip
-from post_train.rewards import judges
 from post_train.rewards.base import Film, scored
-from post_train.rewards.diorama import TextAlignment, certain
+from post_train.rewards.diorama import TextAlignment
 from post_train.rewards.judges import (
     Judge,
     JudgeError,
@@ -30,11 +27,11 @@ from post_train.rewards.judges import (
     save_judge,
 )
 from post_train.rewards.judges_card import measured, read_card
+from post_train.rewards.judges_films import fitted, on_all_frames
 from post_train.rewards.reader import Reader, ReaderConfig
 from post_train.rewards.reader_blocks import Mixing
 from post_train.rewards.reading import SeenTrack
 from post_train.rewards.roles import Role
-from tests.post_train.rewards.readings import reading, seen
 
 SHIPPED = [role for role in Role if (judge_folder(role) / "config.json").is_file()]
 _SEED = 3_300_000_000  # of clips that neither a judge nor its card has seen
@@ -127,15 +124,13 @@ def test_films_of_all_sizes_in_one_call_keep_their_order(tmp_path: Path) -> None
 def test_a_long_film_is_read_by_frames_spread_over_it() -> None:
     """Of 81 frames 33 are read; the tracks come back on all of them, and presence is of the nearest frame read."""
     values = np.linspace(0, 1, 33, dtype=np.float32)
-    shown = seen("cat", Action.GROW)
-    shown = replace(shown, track=SeenTrack(x=values, y=values, size=values, presence=(values > 0.5).astype(np.float32)))
-    picks = judges._picks(81)
-    track = judges._unpicked(certain(reading(shown)), 81).reading.objects[0].track
-    assert (picks[0], picks[-1], len(picks)) == (0, 80, 33)
+    read = SeenTrack(x=values, y=values, size=values, presence=(values > 0.5).astype(np.float32))
+    track = on_all_frames(read, 81)
+    assert fitted(np.zeros((81, 32, 32, 3), np.uint8), 32).shape == (33, 32, 32, 3)
     assert np.abs(track.x - np.linspace(0, 1, 81)).max() < 0.02
     assert set(track.presence[:40]) == {0.0}
     assert set(track.presence[42:]) == {1.0}
-    assert judges._picks(17).tolist() == list(range(17))
+    assert on_all_frames(track, 17) is track
 
 
 def test_weights_that_overflow_are_not_written(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from post_train.data_command import best_of, curate
 from post_train.judge_command import reward
 from post_train.sft_command import sft
 
@@ -107,4 +108,6 @@ def train_diorama(
 
 
 train.command("sft")(sft)
+train.command("curate")(curate)
+train.command("best-of")(best_of)
 train.command("reward")(reward)

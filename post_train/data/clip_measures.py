@@ -6,6 +6,7 @@ Legend: F frames, H W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -32,8 +33,8 @@ class ClipMeasures:
     """One clip's figures.
 
     `alignment` is the judge's share of the caption that shows; `untold` names what shows and the caption leaves out,
-    `unread` words of the caption that nobody can check. `shake` is the camera's jitter and `speed` the fastest twentieth
-    of the picture, both in sides of the frame a frame; `still_share` is the share of frame pairs where nothing moves.
+    `unread` words of it that nobody can check. `shake` is the camera's jitter and `speed` the fastest twentieth of the
+    picture, both in sides of the frame a frame; `still_share` is the share of frame pairs where nothing moves.
     `brightness` is mean luma (0 to 255), `sharpness` the variance of the Laplacian, `blockiness` the sign of an
     earlier compression, `edge_margin` the least distance of an object from the frame's edge (negative: cut off).
     `attributes` are what the caption asks for, as names to balance by.
@@ -107,7 +108,7 @@ def _common(flow: Floats, luma: Floats, axis: int) -> float:
 
 def movement(frames: Frames, flow: Floats) -> tuple[float, float]:
     """(mean of the pairs' top speeds in sides a frame, share of pairs of frames that are equal)."""
-    still = np.array([np.array_equal(a, b) for a, b in zip(frames[:-1], frames[1:], strict=True)])
+    still = np.array([np.array_equal(a, b) for a, b in pairwise(frames)])
     return float(top_speeds(flow).mean()) / min(frames.shape[1:3]), float(still.mean())
 
 

@@ -69,7 +69,7 @@ class FilterReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurationReport:
-    """The whole curation: clips measured and kept, filter by filter, and precision and recall of all of them at once."""
+    """The whole curation: clips measured and kept, filter by filter, and precision and recall of all of them."""
 
     measured: int
     kept: int

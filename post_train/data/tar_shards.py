@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
-import webdataset.shardlists
 from numpy.typing import NDArray
-from webdataset.compat import WebDataset
+from webdataset.shardlists import expand_urls
+from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from engines.types import VideoSpec
 from post_train.data.clips import VIDEO_SUFFIXES, SourceClip, checked_caption
 from post_train.data.decoding import ClipError, decode_video
+
+_END = 1024  # bytes: two empty blocks close an archive
 
 
 def find_shards(folder_or_pattern: str) -> list[Path]:
@@ -26,10 +29,7 @@ def find_shards(folder_or_pattern: str) -> list[Path]:
     Only files: webdataset's `pipe:` would run what it is given.
     """
     path = Path(folder_or_pattern)
-    if path.is_dir():
-        shards = sorted(path.glob("*.tar"))
-    else:
-        shards = [Path(p) for p in webdataset.shardlists.expand_urls(folder_or_pattern)]
+    shards = sorted(path.glob("*.tar")) if path.is_dir() else [Path(p) for p in expand_urls(folder_or_pattern)]
     missing = [p for p in shards if not p.is_file()]
     if missing or not shards:
         raise ClipError(folder_or_pattern, f"{missing[0] if missing else 'a tar shard'} is not there")
@@ -57,13 +57,25 @@ class ShardClips:
 
 def _samples(shard: Path) -> Iterator[dict[str, Any]]:
     """The samples of one shard, undecoded; a shard that breaks off is an error, never a shorter shard."""
-    dataset = WebDataset(str(shard), shardshuffle=False, empty_check=False)
-    try:
-        yield from dataset
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, ClipError):
-            raise
-        raise ClipError(str(shard), f"it is not a whole tar file: {error}") from None
+    with shard.open("rb") as file:
+        _check_end(file, shard)
+        # webdataset's own pipeline opens shards by url and leaves them open; its reader and its grouping do neither.
+        members = tar_file_iterator(cast("Any", file))
+        try:
+            yield from group_by_keys({**member, "__url__": str(shard)} for member in members)
+        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+            if isinstance(error, ClipError):
+                raise
+            raise ClipError(str(shard), f"it is not a whole tar file: {error.args[0] if error.args else ''}") from None
+
+
+def _check_end(file: BinaryIO, shard: Path) -> None:
+    """ClipError unless the shard ends as a tar file does: readers take one that was cut in a header for complete."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _END))
+    if size < _END or any(file.read(_END)):
+        raise ClipError(str(shard), "it is not a whole tar file: its end is missing")
+    file.seek(0)
 
 
 def _clip(sample: dict[str, Any], shard: Path) -> SourceClip:

@@ -6,7 +6,7 @@ from post_train.data.curation import CurationConfig
 
 
 def diorama_curation() -> CurationConfig:
-    """Thresholds for clips of 64 pixels, set on 240 wild clips (seeds 0 to 239), which no run trains on."""
+    """Thresholds for clips of 64 pixels, set by hand on 240 wild clips (seeds 0 to 239) that no run trains on."""
     return CurationConfig(
         # A caption asks for about ten things; one that the judge does not see is one too many.
         min_alignment=0.95,

@@ -1,0 +1,93 @@
+"""`rushes train curate` and `rushes train best-of`: the data of fine-tuning and of its control, by a judge."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from post_train.rewards.diorama import TextAlignment
+
+_Clips = Annotated[int, typer.Option(min=1, help="How many wild clips are looked at.")]
+_First = Annotated[int, typer.Option(min=0, help="The seed of the first of them.")]
+_Folder = Annotated[Path, typer.Option(help="What it measured and made, so that it can go on when interrupted.")]
+_Judge = Annotated[str, typer.Option(help="The judge by its role, or a folder of one; never the held-out one.")]
+_Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+
+
+def curate(
+    clips: _Clips = 16_384,
+    first_seed: _First = 100_000_000,
+    side: Annotated[int, typer.Option(min=32, help="Pixels they are looked at in.")] = 64,
+    frames: Annotated[int, typer.Option(min=5, help="Frames of a clip.")] = 17,
+    out: Annotated[Path, typer.Option(help="The list of seeds that is written.")] = Path("runs/curated.json"),
+    folder: _Folder = Path("runs/curation"),
+    judge: _Judge = "reward",
+    threads: _Threads = 1,
+) -> None:
+    """Choose a fine-tuning set out of the wild split by filters that never look at the ground truth."""
+    reward = _reward(judge, threads)
+    from post_train.data.curate import Candidates, measure  # noqa: PLC0415
+    from post_train.data.curate import curate as choose  # noqa: PLC0415
+    from post_train.data.curation import told  # noqa: PLC0415
+    from post_train.recipes.curation import diorama_curation  # noqa: PLC0415
+
+    candidates = Candidates(first_seed=first_seed, clips=clips, side=side, num_frames=frames)
+    measures = measure(candidates, folder, reader=reward.judge, reward=reward, tell=_tell)
+    chosen, done = choose(candidates, diorama_curation(), measures, judge=reward.digest)
+    chosen.write(out)
+    typer.echo(told(done))
+    _tell(f"wrote {out}: rushes train sft --model diorama --data {out}")
+
+
+def best_of(
+    model: Annotated[str, typer.Option(help="Whose films: a model folder or a name.")] = "diorama",
+    prompts: Annotated[int, typer.Option(min=1, help="Captions of so many wild clips are the prompts.")] = 1000,
+    first_seed: _First = 100_000_000,
+    count: Annotated[int, typer.Option(min=1, help="Films for each prompt, of which the best is kept.")] = 8,
+    folder: _Folder = Path("runs/best-of"),
+    judge: _Judge = "reward",
+    threads: _Threads = 1,
+) -> None:
+    """Make the control's data: the best of a model's own films for each prompt, by a judge."""
+    reward = _reward(judge, threads)
+    from engines.catalog import find_model  # noqa: PLC0415
+    from engines.engine import load_engine  # noqa: PLC0415
+    from post_train.data.best_of import BestOf, write_best_of  # noqa: PLC0415
+    from post_train.data.wild_prompts import wild_prompts  # noqa: PLC0415
+    from post_train.model_parts import model_digests  # noqa: PLC0415
+
+    parent = find_model(model)
+    engine = load_engine(parent)
+    texts = wild_prompts(first_seed, prompts, num_frames=engine.card.defaults.num_frames)
+    digest = model_digests(parent).whole
+    config = BestOf(count=count, batch=count)
+    chosen = write_best_of(folder, texts, config, engine=engine, model_digest=digest, reward=reward, tell=_tell)
+    mean = sum(c.value for c in chosen) / len(chosen)
+    all_made = [v for c in chosen for v in c.values]
+    _tell(f"mean score {mean:.3f}, of all films {sum(all_made) / len(all_made):.3f}")
+    _tell(f"rushes train sft --model {model} --recipe best-of-8 --data {folder}")
+
+
+def _reward(judge: str, threads: int) -> TextAlignment:
+    """Text alignment by a judge that may choose: the held-out one judges what is published, and nothing else."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    import torch  # noqa: PLC0415  not before the command is called
+
+    torch.set_num_threads(threads)
+    from post_train.rewards.diorama import TextAlignment  # noqa: PLC0415
+    from post_train.rewards.judges import judge_folder, judge_from, load_judge  # noqa: PLC0415
+    from post_train.rewards.roles import Role  # noqa: PLC0415
+
+    folder = Path(judge)
+    if judge == Role.HELD_OUT or folder.resolve() == judge_folder(Role.HELD_OUT).resolve():
+        raise ValueError("the held-out judge chooses nothing; use reward")
+    return TextAlignment(judge_from(folder) if folder.is_dir() else load_judge(judge))
+
+
+def _tell(line: str) -> None:
+    Console(stderr=True).print(line, highlight=False, soft_wrap=True)

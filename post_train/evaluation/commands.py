@@ -7,12 +7,17 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from post_train.evaluation.prompts import PromptSet
+    from post_train.evaluation.run import Wanted
+
 _RUNS = Path("runs")
+_CONSOLE = Console(stderr=True)
 
 
 def evaluate(
@@ -50,7 +55,6 @@ def evaluate(
     cache: Annotated[Path, typer.Option(help="Where films and scores are kept.")] = _RUNS / "evaluate-cache",
 ) -> None:
     """Compare two models on held-out prompts: a judge's figures with intervals, or a page for people to rate."""
-    console = Console(stderr=True)
     if ratings is not None:
         _by_ratings(ratings, out, json_output=json_output)
         return
@@ -58,32 +62,49 @@ def evaluate(
         raise ValueError(
             "name a candidate A and a baseline B, as in `rushes evaluate sft base`; or give --ratings FILE"
         )
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from post_train.evaluation import judging, run  # noqa: PLC0415  these load numpy, pydantic and more
-    from post_train.evaluation.arms import find_arm  # noqa: PLC0415
+    found = _load_prompts(prompts, n)
+    folder = out or _RUNS / "evaluate" / "-".join(Path(name).name for name in (a, b, found.name))
+    wanted = _wanted(a, b, found, seeds=seeds, cache=cache, out=folder, scale=scale, freeze=freeze)
+    if page is not None:
+        _page(wanted, page, shuffle_seed, json_output=json_output)
+    else:
+        _by_judges(wanted, judge, json_output=json_output)
+
+
+def _load_prompts(source: str, count: int | None) -> PromptSet:
     from post_train.evaluation.prompts import load_prompts  # noqa: PLC0415
 
-    found = load_prompts(prompts, n)
+    return load_prompts(source, count)
+
+
+def _wanted(a: str, b: str, prompts: PromptSet, **options: Any) -> Wanted:
+    """The comparison of two models by name; says which prompts are not scored."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: several threads then do not spin
+    from post_train.evaluation.arms import find_arm  # noqa: PLC0415
+    from post_train.evaluation.run import Wanted, within_limits  # noqa: PLC0415
+
     arms = find_arm(a), find_arm(b)
-    wanted = run.Wanted(
-        a=arms[0],
-        b=arms[1],
-        prompts=run.within_limits(found, *arms),
-        seeds=seeds,
-        cache=cache,
-        out=out or _RUNS / "evaluate" / "-".join(Path(name).name for name in (a, b, found.name)),
-        scale=scale,
-        freeze=freeze,
-    )
-    for refused in wanted.prompts.refused:
-        console.print(f"not scored: {refused.text!r}: {refused.why}", highlight=False, markup=False, soft_wrap=True)
-    if page is not None:
-        seed = secrets.randbelow(2**31) if shuffle_seed is None else shuffle_seed
-        count = run.prepare_page(wanted, page, seed, console)
-        _tell({"page": str(page), "n": count, "shuffle_seed": seed}, f"{count} pairs to rate: {page}", json_output)
-        return
-    told = run.evaluate_by_judges(wanted, judging.load_judges(judge), console)
-    _tell(told, _sentence(told, wanted.out), json_output)
+    fitting = within_limits(prompts, *arms)
+    for refused in fitting.refused:
+        _CONSOLE.print(f"not scored: {refused.text!r}: {refused.why}", highlight=False, markup=False, soft_wrap=True)
+    return Wanted(a=arms[0], b=arms[1], prompts=fitting, **options)
+
+
+def _page(wanted: Wanted, page: Path, shuffle_seed: int | None, *, json_output: bool) -> None:
+    from post_train.evaluation.run import prepare_page  # noqa: PLC0415
+
+    seed = secrets.randbelow(2**31) if shuffle_seed is None else shuffle_seed
+    count = prepare_page(wanted, page, seed, _CONSOLE)
+    told = {"page": str(page), "n": count, "shuffle_seed": seed}
+    _tell(told, f"{count} pairs to rate: {page}", json_output=json_output)
+
+
+def _by_judges(wanted: Wanted, judge: str, *, json_output: bool) -> None:
+    from post_train.evaluation import judging  # noqa: PLC0415
+    from post_train.evaluation.run import evaluate_by_judges  # noqa: PLC0415
+
+    told = evaluate_by_judges(wanted, judging.load_judges(judge), _CONSOLE)
+    _tell(told, _sentence(told, wanted.out), json_output=json_output)
 
 
 def _by_ratings(ratings: Path, out: Path | None, *, json_output: bool) -> None:
@@ -91,7 +112,7 @@ def _by_ratings(ratings: Path, out: Path | None, *, json_output: bool) -> None:
 
     folder = out or _RUNS / "evaluate" / ratings.stem
     told = evaluate_by_ratings(ratings, folder)
-    _tell(told, _sentence(told, folder), json_output)
+    _tell(told, _sentence(told, folder), json_output=json_output)
 
 
 def _sentence(told: dict[str, Any], out: Path) -> str:
@@ -102,5 +123,5 @@ def _sentence(told: dict[str, Any], out: Path) -> str:
     )
 
 
-def _tell(content: dict[str, Any], sentence: str, as_json: bool) -> None:
-    sys.stdout.write((json.dumps(content) if as_json else sentence) + "\n")
+def _tell(content: dict[str, Any], sentence: str, *, json_output: bool) -> None:
+    sys.stdout.write((json.dumps(content) if json_output else sentence) + "\n")

@@ -22,8 +22,8 @@ from post_train.evaluation.scoring import FilmScores, Judges, Scorer
 from post_train.evaluation.statistics import Floats, Interval, interval
 from post_train.rewards.base import Dimension
 
-# Diversity needs several films of one prompt, of a few prompts.
-DIVERSITY_PROMPTS, DIVERSITY_SEEDS = 16, 3
+# Diversity needs several films of one prompt, so it is taken on a tenth of the prompts, 2 to 16 of them.
+_VARIED_SHARE, _FEWEST_VARIED, _MOST_VARIED, _VARIED_SEEDS = 0.1, 2, 16, 3
 _POOL = 8
 
 
@@ -136,7 +136,8 @@ def take_side(arm: Arm, plan: Plan, judges: Judges, progress: Callable[[str], Pr
     """Makes and scores all films of one arm; `progress(what)` gives the counter of a stage."""
     cabinet = FilmCabinet(arm, plan.films)
     judged = [ask for prompt in plan.prompts.prompts for ask in asks_of(prompt, plan.seeds)]
-    varied, seeds = plan.prompts.headline[:DIVERSITY_PROMPTS], max(plan.seeds, DIVERSITY_SEEDS)
+    headline, seeds = plan.prompts.headline, max(plan.seeds, _VARIED_SEEDS)
+    varied = headline[: min(_MOST_VARIED, max(_FEWEST_VARIED, round(_VARIED_SHARE * len(headline))))]
     extra = [ask for prompt in varied for ask in asks_of(prompt, seeds)]
     cabinet.fill([*judged, *extra], progress(f"films of {arm.name}"))
     found = Scorer(judges, plan.scores).score(cabinet, judged, progress(f"scores of {arm.name}"))

@@ -45,9 +45,13 @@ def _bars(axes: Any, rows: list[tuple[str, dict[str, float | None]]]) -> None:
 
 
 def _differences(axes: Any, told: dict[str, Any], _items: list[dict[str, Any]]) -> None:
-    gsb = {"mean": told["gsb"], "low": told["gsb_low"], "high": told["gsb_high"]}
-    rows = [("auto-GSB", gsb), *((k, v) for k, v in told["differences"].items() if k != "total")]
+    rows = [("auto-GSB", {"mean": told["gsb"], "low": told["gsb_low"], "high": told["gsb_high"]})]
+    for name, spread in told["scale"]["dimensions"].items():
+        found = told["differences"][name]
+        unit = spread["deviation"]
+        rows.append((name.upper(), {k: None if v is None else v / unit for k, v in found.items()}))
     _bars(axes, rows)
+    axes.set_xlabel("GSB; TA, MQ and VQ in deviations of the base's films")
     axes.set_title(f"{told['a']['name']} minus {told['b']['name']}, {told['n']} prompts, 95 % intervals")
 
 

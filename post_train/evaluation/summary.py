@@ -159,14 +159,13 @@ def _needed(comparison: Comparison, prompts: Sequence[Prompt]) -> dict[str, Any]
         "gsb": comparison.outcomes(prompts).mean(axis=1, dtype=np.float64),
         "ta": comparison.differences(prompts, score_of(Dimension.TEXT_ALIGNMENT)).mean(axis=1),
     }
+    spreads = {name: float(v.std(ddof=1)) for name, v in per_prompt.items()}
     return {
         "power": POWER,
         **{
-            name: {
-                "spread": float(v.std(ddof=1)),
-                "prompts": {str(e): needed_prompts(float(v.std(ddof=1)), e) for e in _EFFECTS[name]},
-            }
-            for name, v in per_prompt.items()
+            name: {"spread": spread, "prompts": {str(e): needed_prompts(spread, e) for e in _EFFECTS[name]}}
+            for name, spread in spreads.items()
+            if spread > 0  # where all prompts agree they tell nothing of how far others may differ
         },
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,8 @@ from typer.testing import CliRunner, Result
 from post_train.evaluation import commands, judging
 from post_train.evaluation.scoring import Judges
 from tests.post_train.evaluation.simple_rewards import simple_judges
+
+pytestmark = pytest.mark.timeout(600)  # each loads engines, which is slow on a busy machine
 
 PROMPTS = """# my own
 a red ball rolls left on a meadow
@@ -165,37 +166,41 @@ def test_a_scale_is_frozen_and_guarded(
     assert "was frozen with another held_out judge of mq, ta, vq" in str(result.exception)
 
 
-def _rushes(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("rushes")), "evaluate", *map(str, arguments)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ((), "name a candidate A and a baseline B"),
+        (("base",), "name a candidate A and a baseline B"),
         (("nowhere", "base"), "'nowhere' is neither shipped weights (base, sft, grpo, student) nor a model folder"),
         (("base", "base", "--prompts", "none.txt"), "none.txt is no prompt set (held_out, validation) and no file"),
         (("base", "base", "--prompts", "bad.txt"), "bad.txt has no prompt that can be scored"),
-        (("base", "base", "--judge", "mine"), "judge 'mine' is unknown; use"),
-        (("base", "base", "--n", "0"), "--n"),
-        (("--ratings", "none.json"), "No such file"),
+        (("base", "base", "--judge", "mine"), "judge 'mine' is unknown; use reward, validation, held_out"),
         (("--ratings", "bad.txt"), "bad.txt holds no ratings of the page"),
     ],
 )
-def test_mistakes_get_a_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    """Exit code 2 and one sentence on stderr, before any film is made."""
+def test_mistakes_get_a_sentence(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before any film is made, and stdout stays empty."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.txt").write_text("an unknown thing\n", encoding="utf-8")
-    done = _rushes(*arguments, cwd=tmp_path)
+    result = run(*arguments)
+    assert isinstance(result.exception, ValueError)
+    assert sentence in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_as_it_is_typed(tmp_path: Path) -> None:
+    """The command line finds it by its entry point; a mistake is one sentence on stderr and exit code 2."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("rushes")), "evaluate", "nowhere", "base", "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 2, done.stderr
-    assert sentence in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("rushes: 'nowhere' is neither shipped weights")
     assert done.stdout == ""
 
 
@@ -207,14 +212,6 @@ def test_an_installation_without_weights_says_so(monkeypatch: pytest.MonkeyPatch
     result = run("student", "base")
     assert isinstance(result.exception, ValueError)
     assert "the weights 'student' are not part of this installation" in str(result.exception)
-
-
-def test_it_is_a_command() -> None:
-    """The command line finds it by its entry point."""
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("rushes")), "--help"], capture_output=True, text=True, check=True
-    )
-    assert "evaluate" in done.stdout
 
 
 def test_a_page_is_made_without_a_judge(models: tuple[Path, Path], cache: Path, prompts: Path, tmp_path: Path) -> None:

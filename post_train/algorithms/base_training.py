@@ -23,6 +23,7 @@ from post_train.precision import Precision, autocast
 from post_train.small_wan import TextEncoderConfig, TransformerConfig, build_text_encoder, build_transformer
 
 _OPEN_SHARDS = 8
+_VISITS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,20 @@ class BaseConfig:
     short_share: float
     empty_share: float
     weight_decay: float
+
+
+def shard_of(step: int, config: BaseConfig) -> int:
+    """The shard that step `step` (from 1) learns from, one for some steps on end.
+
+    Every fourth visit goes to the next shard, the others back to a random one of those seen: encoding a clip costs
+    half of what learning from it does, so each is learnt from about four times.
+    """
+    visit = (step - 1) // (config.latents.shard_clips // config.batch)
+    newest, again = divmod(visit, _VISITS)
+    if newest < config.latents.shards and not again:
+        return newest
+    draw = torch.Generator().manual_seed(visit)
+    return int(torch.randint(0, min(newest + 1, config.latents.shards), (1,), generator=draw))
 
 
 def matrices_and_rest(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -122,7 +137,7 @@ class BaseTask:
 
     def _batch(self, step: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
         """Normalised latents [B, C, T, H, W] of one shard's random rows, and what is told of each."""
-        shard = self._shard(self._shard_of(step))
+        shard = self._shard(shard_of(step, self.config))
         rows = torch.randint(0, len(shard.full), (self.config.batch,), generator=generator)
         x0 = (shard.latents[rows].float() - self._mean) / self._std
         draws = torch.rand(len(rows), generator=generator).tolist()
@@ -132,15 +147,6 @@ class BaseTask:
         if draw < self.config.empty_share:
             return ""
         return shard.short[row] if draw < self.config.empty_share + self.config.short_share else shard.full[row]
-
-    def _shard_of(self, step: int) -> int:
-        """The first pass takes the shards in order (as they are made), later ones at random, a shard for some steps."""
-        per_shard = self.config.latents.shard_clips // self.config.batch
-        visit = (step - 1) // per_shard
-        if visit < self.config.latents.shards:
-            return visit
-        draw = torch.Generator().manual_seed(visit)
-        return int(torch.randint(0, self.config.latents.shards, (1,), generator=draw))
 
     def _shard(self, index: int) -> Shard:
         """Keeps the last few shards in memory."""

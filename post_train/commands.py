@@ -16,6 +16,7 @@ from rich.console import Console
 from post_train.data_command import best_of, curate
 from post_train.judge_command import reward
 from post_train.sft_command import sft
+from post_train.visual_command import films, visual
 
 
 class Recipe(StrEnum):
@@ -111,3 +112,5 @@ train.command("sft")(sft)
 train.command("curate")(curate)
 train.command("best-of")(best_of)
 train.command("reward")(reward)
+train.command("visual")(visual)
+train.command("films")(films)

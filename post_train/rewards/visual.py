@@ -63,7 +63,7 @@ def load_visual(folder: Path) -> tuple[VisualNetwork, dict[str, Any], str]:
 
 
 def _views(frames: NDArray[np.uint8]) -> Tensor:
-    """The film and its mirror image, float [2, 3, F, H, W] in [-1, 1], cut around the middle to what the network takes."""
+    """The film and its mirror image, float [2, 3, F, H, W] in [-1, 1], cut around the middle to multiples of 8."""
     _, height, width, _ = frames.shape
     cut_h, cut_w = height // _MULTIPLE * _MULTIPLE, width // _MULTIPLE * _MULTIPLE
     top, left = (height - cut_h) // 2, (width - cut_w) // 2

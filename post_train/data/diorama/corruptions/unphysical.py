@@ -58,9 +58,9 @@ def _aside(thing: SceneObject, since: int, rng: np.random.Generator, distance: f
 
 
 def teleport(clip: Clip, strength: float, rng: np.random.Generator) -> Frames | None:
-    """In mid clip an object is suddenly 0.15 to 0.45 of the side elsewhere, and goes on from there."""
+    """In mid clip an object is suddenly 0.2 to 0.45 of the side elsewhere, and goes on from there."""
     since, (index, thing) = _middle(rng, len(clip.frames)), _one(clip, rng)
-    for distance in (0.15 + 0.3 * strength, 0.15 + 0.15 * strength, 0.15):
+    for distance in (0.2 + 0.25 * strength, 0.2 + 0.12 * strength, 0.2):
         shift = _aside(thing, since, rng, distance)
         if shift is not None:
             return redraw(clip, with_object(clip.scene, index, _moved(thing, since, *shift)))
@@ -115,7 +115,7 @@ def morph(clip: Clip, strength: float, rng: np.random.Generator) -> Frames:
     index, thing = _one(clip, rng)
     other = other_class(rng, thing, [o.name for o in clip.scene.objects])
     after = redraw(clip, with_object(clip.scene, index, other)).astype(np.float32)
-    middle, width = _middle(rng, len(clip.frames)), 1e-3 + 4 * (1 - strength)
+    middle, width = _middle(rng, len(clip.frames)) - 0.5, 1e-3 + 4 * (1 - strength)
     share = np.clip((np.arange(len(clip.frames)) - middle) / width + 0.5, 0, 1).astype(np.float32)[:, None, None, None]
     return ((1 - share) * clip.frames + share * after + 0.5).astype(np.uint8)
 

@@ -56,10 +56,15 @@ def other_class(rng: np.random.Generator, thing: SceneObject, taken: Sequence[st
     return replace(thing, name=name, colour=colour, mirrored=thing.mirrored and OBJECTS[name].faces_left)
 
 
+def held(frames: Frames, strength: float) -> Frames:
+    """The picture stands still for the last share `strength` of the film; at 1 it never moves."""
+    last = round((len(frames) - 1) * (1 - strength))
+    return frames[np.minimum(np.arange(len(frames)), last)]
+
+
 def frozen(clip: Clip, strength: float, _rng: np.random.Generator) -> Frames:
-    """The picture stands still for the last share `strength` of the clip; at 1 it never moves."""
-    last = round((len(clip.frames) - 1) * (1 - strength))
-    return clip.frames[np.minimum(np.arange(len(clip.frames)), last)]
+    """As `held`."""
+    return held(clip.frames, strength)
 
 
 def backwards(clip: Clip, _strength: float, _rng: np.random.Generator) -> Frames | None:

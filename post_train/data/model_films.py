@@ -1,0 +1,126 @@
+"""Films made by checkpoints of different strength, on disk as a judge's training data: one folder a checkpoint.
+
+A folder of them is read in the order of its names, weakest first: `00-early/films.safetensors` with `films.json`.
+Legend: N films, F frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from engines.engine import load_engine
+from engines.types import GenerationRequest, GenerationResult, VideoSpec
+from post_train.data.diorama.world import VERSION, make_clip
+
+_TENSORS, _FACTS = "films.safetensors", "films.json"
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmsWanted:
+    """Films for the full captions of clips `first_clip` to `first_clip + count - 1`, each with its number as seed.
+
+    `steps` below the model's own make a weaker film of the same checkpoint; None takes the model's own.
+    """
+
+    first_clip: int
+    count: int
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFilms:
+    """Films of the same clips by several checkpoints, weakest first; each of `takes` uint8 [N, F, H, W, 3]."""
+
+    clip_seeds: tuple[int, ...]
+    takes: tuple[NDArray[np.uint8], ...]
+    digest: str
+
+
+def weights_digest(model: Path) -> str:
+    """A short hash of all weights of a model folder."""
+    digest = hashlib.sha256()
+    for path in sorted(model.rglob("*.safetensors")):
+        digest.update(path.relative_to(model).as_posix().encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def make_films(model: Path, folder: Path, wanted: FilmsWanted, report: Callable[[str], None]) -> None:
+    """Films of `model` by the serving engine, written to `folder` whole or not at all."""
+    if wanted.count < 1 or wanted.first_clip < 0:
+        raise ValueError(f"films need a clip that is not negative and a count of at least 1, got {wanted}")
+    engine = load_engine(model)
+    d = engine.card.defaults
+    spec = VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps)
+    steps = wanted.steps or d.num_inference_steps
+    seeds = range(wanted.first_clip, wanted.first_clip + wanted.count)
+    requests = [
+        GenerationRequest(
+            request_id=str(seed),
+            prompt=make_clip(seed, side=32).captions.full.text,
+            negative_prompt=d.negative_prompt,
+            spec=spec,
+            num_inference_steps=steps,
+            guidance_scale=d.guidance_scale,
+            flow_shift=d.flow_shift,
+            sampler=d.sampler,
+            seed=seed,
+        )
+        for seed in seeds
+    ]
+    frames: dict[str, NDArray[np.uint8]] = {}
+    for start in range(0, len(requests), _BATCH):
+        for event in engine.generate(requests[start : start + _BATCH]):
+            if isinstance(event, GenerationResult):
+                frames[event.request.request_id] = event.frames
+        report(f"{len(frames)} of {wanted.count} films")
+    facts = {
+        **asdict(wanted),
+        "steps": steps,
+        "weights": weights_digest(model),
+        "world_version": VERSION,
+        "prompts": [r.prompt for r in requests],
+    }
+    _write(folder, np.stack([frames[r.request_id] for r in requests]), facts)
+
+
+def _write(folder: Path, films: NDArray[np.uint8], facts: dict[str, object]) -> None:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file({"frames": torch.from_numpy(films)}, part / _TENSORS)
+    (part / _FACTS).write_text(json.dumps(facts, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def read_films(folder: Path) -> ModelFilms:
+    """All checkpoints' films under `folder`; ValueError when there are none or they are not of the same clips."""
+    found = sorted(p.parent for p in folder.glob(f"*/{_FACTS}"))
+    if not found:
+        raise ValueError(f"{folder} holds no films; make some with `rushes train films --out {folder}/00-NAME`")
+    digest, takes, clips = hashlib.sha256(), [], []
+    for one in found:
+        facts = json.loads((one / _FACTS).read_text())
+        if facts["world_version"] != VERSION:
+            raise ValueError(
+                f"{one} was made for world {facts['world_version']}, this is {VERSION}; make its films anew"
+            )
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        takes.append(load_file(one / _TENSORS)["frames"].numpy())
+        clips.append((facts["first_clip"], facts["count"]))
+    if len(set(clips)) > 1 or len({t.shape for t in takes}) > 1:
+        raise ValueError(f"the films in {folder} are not of the same clips and size: {clips}; make them alike")
+    first, count = clips[0]
+    return ModelFilms(clip_seeds=tuple(range(first, first + count)), takes=tuple(takes), digest=digest.hexdigest()[:16])

@@ -1,0 +1,82 @@
+"""`rushes train visual` trains a judge of looks; `rushes train films` makes the weaker films that it learns from."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from post_train.rewards.roles import Role
+
+_FIRST_CLIP = 1_200_000_000  # of clips whose captions no run trains a model on
+
+
+def visual(
+    judge: Annotated[Role, typer.Option(help="Which of the three judges; each has its own recipe.")] = Role.REWARD,
+    films: Annotated[
+        Path | None,
+        typer.Option(help="A folder of films by checkpoints, weakest first by name.", show_default="renders alone"),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Its folder; an interrupted run goes on there.", show_default="runs/visual-JUDGE"),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Where the judge's folder is written.", show_default="runs/visual-JUDGE/judges"),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="Stop after so many minutes, with a checkpoint and the judge as it is.")
+    ] = math.inf,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one beside other work is often the best.")] = 1,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 where the processor has matrix units for it")
+    ] = None,
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first (a minute; three times the steps a second).")
+    ] = False,
+) -> None:
+    """Train a judge of looks (visual quality), resumably; in the end it is measured on spoilt clips of all kinds."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    import torch  # noqa: PLC0415  after the thread count is known, and not before the command is called
+
+    torch.set_num_threads(threads)
+    from post_train.precision import best_precision, named_precision  # noqa: PLC0415
+    from post_train.recipes import judges_visual  # noqa: PLC0415
+    from post_train.visual_runs import VisualOptions, train_visual  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    folder = run or Path("runs") / f"visual-{judge}"
+    options = VisualOptions(
+        folder=folder,
+        weights=weights or folder / "judges",
+        precision=named_precision(precision) if precision else best_precision(),
+        compile_model=compile_model,
+        minutes=minutes,
+        films=films,
+    )
+    train_visual(judge, judges_visual.recipe(judge), options, lambda s: console.print(s, highlight=False))
+
+
+def films(
+    out: Annotated[Path, typer.Argument(help="The folder to write, such as FILMS/00-EARLY.")],
+    model: Annotated[str, typer.Option(help="A built-in model's name or a model folder.")] = "diorama",
+    count: Annotated[int, typer.Option(min=1, help="How many films.")] = 48,
+    first_clip: Annotated[int, typer.Option(min=0, help="The clip whose caption is the first prompt.")] = _FIRST_CLIP,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Fewer steps make a weaker film.", show_default="the model's own")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Make films of captions that no model trains on by the serving engine, for judges of looks to learn from."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    from engines.catalog import find_model  # noqa: PLC0415
+    from post_train.data.model_films import FilmsWanted, make_films  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    wanted = FilmsWanted(first_clip=first_clip, count=count, steps=steps)
+    make_films(find_model(model), out, wanted, lambda s: console.print(s, highlight=False))

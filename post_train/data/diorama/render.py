@@ -117,7 +117,8 @@ def _flake(side: int) -> NDArray[np.float32]:
     """How much of a soft round flake covers each pixel, [size, size, 1]: large enough to outlive a codec."""
     size = max(2, round(side / 16))
     axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / (size / 2)
-    return (0.85 * np.clip(1.4 - (axis[:, None] ** 2 + axis[None] ** 2) * 1.4, 0, 1))[..., None]
+    cover = 0.85 * np.clip(1.4 - (axis[:, None] ** 2 + axis[None] ** 2) * 1.4, 0, 1)
+    return cover[..., None].astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -89,11 +89,12 @@ def sft(
     plan: _Plan = False,
     merge: _Merge = False,
 ) -> None:
-    """Fine-tune a model on captioned clips, resumably: all weights or a LoRA, on one process or several."""
-    if nproc > 1 and not plan and "LOCAL_RANK" not in os.environ:
-        raise typer.Exit(_by_torchrun(nproc))
+    """Fine-tune a model on captioned clips, resumably: all weights or a LoRA, on one process or several.
+
+    Several machines: torchrun --nnodes ... --nproc-per-node N -m post_train.sft_command, and the same options.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    from post_train.recipes.sft import named_recipe, with_changes, with_lora  # noqa: PLC0415  only when it is called
+    from post_train.recipes.sft import check_run, named_recipe, with_changes, with_lora  # noqa: PLC0415  when called
 
     named = named_recipe(recipe or ("diorama-sft" if model == "diorama" else "wan-sft"))
     chosen = with_changes(
@@ -106,10 +107,13 @@ def sft(
     )
     folder = out or Path("runs") / chosen.name
     machine = _Machine(folder, cache or folder / "cache", precision, minutes, resume, compile_model, threads)
+    if nproc > 1 and not plan and not merge and "LOCAL_RANK" not in os.environ:
+        check_run(chosen, nproc)  # before processes start, each of which would tell it
+        raise typer.Exit(_by_torchrun(nproc))
     if plan:
         _print_plan(model, chosen, nproc)
     elif merge:
-        _merge(model, chosen, folder)
+        _merge_lora(model, folder)
     else:
         _train(model, data, chosen, machine)
 
@@ -127,7 +131,9 @@ class _Machine:
 
 def _by_torchrun(nproc: int) -> int:
     """Starts this very command line again in `nproc` processes, and gives their exit code."""
-    words = sys.argv[sys.argv.index("sft") + 1 :] if "sft" in sys.argv else sys.argv[1:]
+    typed = sys.argv[sys.argv.index("sft") + 1 :] if "sft" in sys.argv else sys.argv[1:]
+    # torchrun looks through its script's words for its own, and would take --nproc for a short form of one.
+    words = [w for at, w in enumerate(typed) if not w.startswith("--nproc") and typed[max(0, at - 1)] != "--nproc"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
     return subprocess.run([*torchrun, "-m", "post_train.sft_command", *words], check=False).returncode  # noqa: S603
 
@@ -138,11 +144,11 @@ def _print_plan(model: str, recipe: SftRecipe, ranks: int) -> None:
     typer.echo(plan_of(model, recipe, ranks=ranks))
 
 
-def _merge(model: str, recipe: SftRecipe, folder: Path) -> None:
+def _merge_lora(model: str, folder: Path) -> None:
     from engines.catalog import find_model  # noqa: PLC0415
     from post_train.sft_run import export_checkpoint  # noqa: PLC0415
 
-    written = export_checkpoint(recipe, find_model(model), folder, merge=True)
+    written = export_checkpoint(find_model(model), folder, merge=True)
     typer.echo(f"wrote {written}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from engines.catalog import find_model
@@ -22,9 +23,9 @@ from engines.model_folder import read_config
 from engines.types import VideoSpec
 from post_train.algorithms.sft import SftConfig, check_optimizer, rows_per_rank
 from post_train.attention import TEXT_TOKENS
-from post_train.lora import add_lora
+from post_train.lora import TARGETS, Lora
 from post_train.model_parts import check_training_spec, trainable_card
-from post_train.recipes.sft import Geometry, SftRecipe
+from post_train.recipes.sft import Geometry, SftRecipe, check_run
 
 # What the published models were made for, where there is no folder to ask.
 _PUBLISHED_SPEC = VideoSpec(width=832, height=480, num_frames=81, fps=16)
@@ -38,14 +39,20 @@ _KEPT_FEED_FORWARD = 2  # its hidden layer before and after the activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShape:
-    """All that a plan needs of a model: a transformer on the meta device, and the film it is trained on."""
+class ModelCounts:
+    """All that a plan needs of a model and its LoRA, for films of `spec`; FLOPs are of one forward pass over one."""
 
     name: str
-    transformer: WanTransformer3DModel
-    latent: tuple[int, int, int, int]
-    tokens: int
     spec: VideoSpec
+    tokens: int
+    width: int
+    feed_forward: int
+    layers: int
+    parameters: int
+    trained: int
+    largest_block: int
+    attention_flops: float
+    other_flops: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +76,21 @@ class Plan:
         return self.weights + self.gradients + self.optimizer + self.average + self.gathered + self.activations
 
 
-def model_shape(name: str, geometry: Geometry) -> ModelShape:
-    """A model by folder, built-in name or published hub id; only configs are read."""
+def model_counts(name: str, recipe: SftRecipe) -> ModelCounts:
+    """Counts a model by folder, built-in name or published hub id, of which only configs are read."""
     published = PUBLISHED.get(name)
-    if published is None:
-        folder = find_model(name)
-        d = trainable_card(folder).defaults
-        spec = VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps)
-        configs = [read_config(folder / part / "config.json") for part in ("transformer", "vae")]
-        spec = _sized(spec, geometry)
-        check_training_spec(spec, folder)
-        return _shape(folder.name, configs[0], configs[1], spec)
-    if published.experts > 1:
-        raise ValueError(f"{name} has two transformers; training them is not supported")
-    vae = published.vae
-    spec = _sized(_TI2V_SPEC if vae.get("scale_factor_spatial", 8) == 16 else _PUBLISHED_SPEC, geometry)
-    return _shape(name, published.transformer, vae, spec)
+    if published is not None:
+        if published.experts > 1:
+            raise ValueError(f"{name} has two transformers; training them is not supported")
+        ti2v = published.vae.get("scale_factor_spatial", 8) == 16
+        spec = _sized(_TI2V_SPEC if ti2v else _PUBLISHED_SPEC, recipe.geometry)
+        return _counted(name, published.transformer, published.vae, spec, recipe.sft.lora)
+    folder = find_model(name)
+    d = trainable_card(folder).defaults
+    spec = _sized(VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps), recipe.geometry)
+    check_training_spec(spec, folder)
+    transformer, vae = (read_config(folder / part / "config.json") for part in ("transformer", "vae"))
+    return _counted(folder.name, transformer, vae, spec, recipe.sft.lora)
 
 
 def _sized(spec: VideoSpec, geometry: Geometry) -> VideoSpec:
@@ -96,92 +102,102 @@ def _sized(spec: VideoSpec, geometry: Geometry) -> VideoSpec:
     )
 
 
-def _shape(name: str, config: dict[str, Any], vae: dict[str, Any], spec: VideoSpec) -> ModelShape:
+def _counted(name: str, config: dict[str, Any], vae: dict[str, Any], spec: VideoSpec, lora: Lora | None) -> ModelCounts:
     spatial, temporal = vae.get("scale_factor_spatial", 8), vae.get("scale_factor_temporal", 4)
     latent = ((spec.num_frames - 1) // temporal + 1, spec.height // spatial, spec.width // spatial)
     patch = config["patch_size"]
-    tokens = latent[0] // patch[0] * (latent[1] // patch[1]) * (latent[2] // patch[2])
     transformer = build_on_meta(WanTransformer3DModel, config)
-    return ModelShape(
-        name=name, transformer=transformer, latent=(config["in_channels"], *latent), tokens=tokens, spec=spec
+    attention, other = forward_flops(transformer, (config["in_channels"], *latent))
+    parameters = sum(p.numel() for p in transformer.parameters())
+    return ModelCounts(
+        name=name,
+        spec=spec,
+        tokens=latent[0] // patch[0] * (latent[1] // patch[1]) * (latent[2] // patch[2]),
+        width=config["num_attention_heads"] * config["attention_head_dim"],
+        feed_forward=config["ffn_dim"],
+        layers=config["num_layers"],
+        parameters=parameters,
+        trained=parameters if lora is None else lora_parameters(transformer, lora),
+        largest_block=max(sum(p.numel() for p in block.parameters()) for block in transformer.blocks),
+        attention_flops=attention,
+        other_flops=other,
     )
 
 
-def forward_flops(shape: ModelShape) -> tuple[float, float]:
-    """FLOPs of one forward pass over one clip, counted operator by operator: of attention's products, of the rest."""
-    config = shape.transformer.config
+def lora_parameters(transformer: WanTransformer3DModel, lora: Lora) -> int:
+    """How many weights an adapter of this rank adds: rank x (in + out) for each projection it stands beside."""
+    adapted = (
+        module
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and any(name.endswith(f".{target}") for target in TARGETS)
+    )
+    return sum(lora.rank * (module.in_features + module.out_features) for module in adapted)
+
+
+def forward_flops(transformer: WanTransformer3DModel, latent: tuple[int, int, int, int]) -> tuple[float, float]:
+    """FLOPs of a forward pass over latents [C, T, H, W], operator by operator: attention's products, and the rest."""
     with torch.device("meta"):
-        x = torch.empty(1, *shape.latent)
-        text = torch.empty(1, TEXT_TOKENS, config["text_dim"])
+        x = torch.empty(1, *latent)
+        text = torch.empty(1, TEXT_TOKENS, transformer.config["text_dim"])
         time = torch.empty(1)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shape.transformer(x, time, text, return_dict=False)
+        transformer(x, time, text, return_dict=False)
     counts = {str(op): float(n) for op, n in counter.get_flop_counts()["Global"].items()}
     attention = sum(n for op, n in counts.items() if "bmm" in op or "attention" in op)
     return attention, sum(counts.values()) - attention
 
 
-def activation_bytes(shape: ModelShape, config: SftConfig, clips: int) -> float:
+def activation_bytes(counts: ModelCounts, config: SftConfig, clips: int) -> float:
     """Bytes that `clips` clips, computed at once, keep for their gradient: an estimate by the printed formula."""
-    c = shape.transformer.config
-    width, layers = c["num_attention_heads"] * c["attention_head_dim"], c["num_layers"]
-    block = shape.tokens * (_KEPT_WIDTHS * width + _KEPT_FEED_FORWARD * c["ffn_dim"]) * _COMPUTED
-    entry = shape.tokens * width * _COMPUTED
+    widths = _KEPT_WIDTHS * counts.width + _KEPT_FEED_FORWARD * counts.feed_forward
+    block = counts.tokens * widths * _COMPUTED
+    entry = counts.tokens * counts.width * _COMPUTED
+    layers = counts.layers
     return clips * (layers * entry + block if config.gradient_checkpointing else layers * block)
 
 
-def plan(shape: ModelShape, recipe: SftRecipe, ranks: int) -> Plan:
-    """The needs of a run of `recipe` on `ranks` ranks, every weight and its slots cut among them by FSDP2.
-
-    A LoRA is put on `shape.transformer`.
-    """
+def plan(counts: ModelCounts, recipe: SftRecipe, ranks: int) -> Plan:
+    """The needs of a run of `recipe` on `ranks` ranks, every weight and its slots cut among them by FSDP2."""
     check_optimizer(recipe.sft, ranks)
     clips = min(recipe.sft.micro_batch, rows_per_rank(recipe.sft, ranks))
-    attention, rest = forward_flops(shape)
-    parameters = sum(p.numel() for p in shape.transformer.parameters())
-    trained = parameters
-    if recipe.sft.lora is not None:
-        add_lora(shape.transformer, recipe.sft.lora)
-        trained = sum(p.numel() for p in shape.transformer.parameters() if p.requires_grad)
-    frozen = parameters - trained if recipe.sft.lora is None else parameters
+    trained, full = counts.trained, recipe.sft.lora is None
     frozen_bytes = 2 if recipe.frozen == "bf16" else 4
-    largest = max(sum(p.numel() for p in block.parameters()) for block in shape.transformer.blocks)
     slots = 2 if recipe.sft.optimizer == "adamw" else 1
     # Forward 1, backward 2 (1 for frozen matrices, which need no gradient), 1 more to compute what was not kept.
     again = 1 if recipe.sft.gradient_checkpointing else 0
-    per_clip = attention * (3 + again) + rest * ((3 if recipe.sft.lora is None else 2) + again)
+    per_clip = counts.attention_flops * (3 + again) + counts.other_flops * ((3 if full else 2) + again)
     return Plan(
-        parameters=parameters,
+        parameters=counts.parameters,
         trained=trained,
-        weights=(4 * trained + frozen_bytes * frozen) / ranks,
+        weights=(4 * trained + (0 if full else frozen_bytes * counts.parameters)) / ranks,
         gradients=4 * trained / ranks,
         optimizer=4 * slots * trained / ranks,
         average=4 * trained / ranks,
         # FSDP2 brings one block together while the next is on its way.
-        gathered=0 if ranks == 1 else 2 * largest * (4 if recipe.sft.lora is None else frozen_bytes),
-        activations=activation_bytes(shape, recipe.sft, clips),
-        forward_flops=attention + rest,
+        gathered=0 if ranks == 1 else 2 * counts.largest_block * (4 if full else frozen_bytes),
+        activations=activation_bytes(counts, recipe.sft, clips),
+        forward_flops=counts.attention_flops + counts.other_flops,
         step_flops=per_clip * recipe.sft.batch,
     )
 
 
 def plan_of(model: str, recipe: SftRecipe, *, ranks: int) -> str:
     """The plan as a text for people: at 1, 2, 4 and 8 ranks and at `ranks`, where the batch divides among them."""
-    counts = {ranks} if recipe.sft.optimizer == "muon" else {ranks, 1, 2, 4, 8}
-    fitting = sorted(n for n in counts if n == ranks or recipe.sft.batch % n == 0)
-    # Built anew each time, since a plan with a LoRA puts it on.
-    plans = [(n, plan(model_shape(model, recipe.geometry), recipe, n)) for n in fitting]
-    return _told(model_shape(model, recipe.geometry), recipe, plans)
+    tried = {ranks} if recipe.sft.optimizer == "muon" else {ranks, 1, 2, 4, 8}
+    fitting = sorted(n for n in tried if n == ranks or recipe.sft.batch % n == 0)
+    check_run(recipe, ranks)
+    counts = model_counts(model, recipe)
+    return _told(counts, recipe, [(n, plan(counts, recipe, n)) for n in fitting])
 
 
-def _told(shape: ModelShape, recipe: SftRecipe, plans: Sequence[tuple[int, Plan]]) -> str:
-    first, c, spec = plans[0][1], recipe.sft, shape.spec
+def _told(counts: ModelCounts, recipe: SftRecipe, plans: Sequence[tuple[int, Plan]]) -> str:
+    first, c, spec = plans[0][1], recipe.sft, counts.spec
     lora = "all weights" if c.lora is None else f"a LoRA of rank {c.lora.rank} ({first.trained / 1e6:,.1f}M weights)"
-    film = f"{spec.width}x{spec.height}x{spec.num_frames} at {spec.fps} fps = {shape.tokens:,} tokens a clip"
+    film = f"{spec.width}x{spec.height}x{spec.num_frames} at {spec.fps} fps = {counts.tokens:,} tokens a clip"
     forward = f"one forward pass over one clip: {first.forward_flops / 1e12:,.3f}"
     columns = ("weights", "gradients", "optimizer", "average", "gathered", "activations", "total")
     lines = [
-        f"{shape.name}, recipe {recipe.name}: {lora}, {c.optimizer}, {film}",
+        f"{counts.name}, recipe {recipe.name}: {lora}, {c.optimizer}, {film}",
         f"parameters   {first.parameters:,}, of which {first.trained:,} are trained",
         f"step         {c.batch} clips, {first.step_flops / 1e12:,.1f} TFLOP ({forward})",
         "",
@@ -193,23 +209,21 @@ def _told(shape: ModelShape, recipe: SftRecipe, plans: Sequence[tuple[int, Plan]
         figures = (p.weights, p.gradients, p.optimizer, p.average, p.gathered, p.activations, p.total)
         cells = "".join(f"{v / _GIB:{len(name) + 3}.2f}" for v, name in zip(figures, columns, strict=True))
         lines.append(f"{count:>6}{rows:>7}{-(-rows // c.micro_batch):>7}{cells}")
-    return "\n".join([*lines, "", *_formulas(shape, recipe)])
+    return "\n".join([*lines, "", *_formulas(counts, recipe)])
 
 
-def _formulas(shape: ModelShape, recipe: SftRecipe) -> list[str]:
+def _formulas(counts: ModelCounts, recipe: SftRecipe) -> list[str]:
     c = recipe.sft
-    config = shape.transformer.config
     block = f"L * ({_KEPT_WIDTHS} D + {_KEPT_FEED_FORWARD} F) * {_COMPUTED} bytes"
     kept = (
         f"micro-batch * (layers * L * D * {_COMPUTED} bytes + one block of {block})"
         if c.gradient_checkpointing
         else f"micro-batch * layers * {block}"
     )
-    width = config["num_attention_heads"] * config["attention_head_dim"]
     slots = 8 if c.optimizer == "adamw" else 4
     frozen_bytes = 2 if recipe.frozen == "bf16" else 4
     frozen = "" if c.lora is None else f"; {frozen_bytes} for a frozen one"
-    sizes = f"L {shape.tokens:,}, D {width:,}, F {config['ffn_dim']:,}, layers {config['num_layers']}"
+    sizes = f"L {counts.tokens:,}, D {counts.width:,}, F {counts.feed_forward:,}, layers {counts.layers}"
     again = ", all of it computed once more in the backward pass" if c.gradient_checkpointing else ""
     backward = "two forwards" if c.lora is None else "two of attention's and one of the frozen matrices'"
     return [

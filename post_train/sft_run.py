@@ -26,7 +26,7 @@ from post_train.data.embeddings import PromptEmbeddings
 from post_train.data.training_clips import TrainingClips, prepare_clips
 from post_train.distributed import Ranks
 from post_train.films import FilmOrder, draw_films
-from post_train.lora import add_lora, merge_lora
+from post_train.lora import Lora, add_lora, merge_lora
 from post_train.model_parts import check_training_spec, load_encoders, load_transformer, model_digests, trainable_card
 from post_train.precision import Precision
 from post_train.recipes.sft import Geometry, SftRecipe
@@ -96,7 +96,7 @@ class SftRun:
         self.report(f"resumed at step {self.trainer.step}" if self.trainer.resume() else "a new run")
         self.trainer.train(minutes=self.options.minutes, report=self.report)
         if self.ranks.first:
-            self.report(f"wrote {export_checkpoint(self.recipe, self.model, self.options.folder)}")
+            self.report(f"wrote {export_checkpoint(self.model, self.options.folder)}")
         self.ranks.wait()
 
     def effective_batch(self) -> str:
@@ -185,7 +185,7 @@ class SftRun:
         """Films of the first captions by the serving engine, with the averaged weights, as a contact sheet."""
         model = folder / "model"
         manifest = {**self.manifest, "step": step}
-        export_weights(self.recipe, self.model, model, self.trainer.average.weights, manifest, merge=True)
+        export_weights(self.model, model, self.trainer.average.weights, manifest, merge=True)
         captions = list(dict.fromkeys(c.caption for c in self.clips.clips))[:_SAMPLED_PROMPTS]
         engine = load_engine(model, device=self.ranks.device.type)
         orders = [FilmOrder(name=str(i), prompt=caption, seed=i) for i, caption in enumerate(captions)]
@@ -220,34 +220,34 @@ def latent_statistics_of(vae: Path) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(config["latents_mean"]), torch.tensor(config["latents_std"])
 
 
-def export_checkpoint(
-    recipe: SftRecipe, parent: Path, run: Path, *, to: Path | None = None, merge: bool = False
-) -> Path:
-    """Writes the averaged weights of the newest checkpoint of `run`, and tells where; CheckpointError if there is none.
+def export_checkpoint(parent: Path, run: Path, *, merge: bool = False) -> Path:
+    """Writes the averaged weights of the newest checkpoint of `run` into its folder, and tells where.
 
-    A LoRA stays an adapter (`lora`) unless `merge` adds it to the weights of a whole model (`model`).
+    A LoRA stays an adapter (`lora`) unless `merge` adds it to the weights of a whole model (`model`). CheckpointError
+    when there is none, or when `parent` is not the model that it was trained on.
     """
     found = latest_checkpoint(run)
-    if found is None:
+    manifest = read_manifest(checkpoints(run)[-1]) if found is not None else None
+    if found is None or manifest is None:
         raise CheckpointError(f"{run} has no checkpoint to export; train first")
-    adapter = recipe.sft.lora is not None and not merge
-    folder = to or run / ("lora" if adapter else "model")
-    manifest = read_manifest(checkpoints(run)[-1]) or {}
-    export_weights(recipe, parent, folder, found.tensors["average"], manifest, merge=merge)
+    if manifest["parent"] != model_digests(parent).whole:
+        raise CheckpointError(f"{run} fine-tuned {manifest['parent_name']} with other weights than {parent} has")
+    folder = run / ("lora" if lora_of(manifest) is not None and not merge else "model")
+    export_weights(parent, folder, found.tensors["average"], manifest, merge=merge)
     return folder
 
 
+def lora_of(manifest: dict[str, Any]) -> Lora | None:
+    """The adapter that a run trained, by its manifest."""
+    content = manifest["recipe_content"]["sft"]["lora"]
+    return None if content is None else Lora(**content)
+
+
 def export_weights(
-    recipe: SftRecipe,
-    parent: Path,
-    folder: Path,
-    average: dict[str, torch.Tensor],
-    manifest: dict[str, Any],
-    *,
-    merge: bool,
+    parent: Path, folder: Path, average: dict[str, torch.Tensor], manifest: dict[str, Any], *, merge: bool
 ) -> None:
     """Writes averaged weights: all of a transformer's, or a LoRA's alone or merged into the parent's."""
-    lora = recipe.sft.lora
+    lora = lora_of(manifest)
     if lora is None:
         export_transformer(folder, parent, average, manifest)
         return

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from post_train.algorithms.sft import SftConfig, check_optimizer
+from post_train.algorithms.sft import SftConfig, check_optimizer, rows_per_rank
 from post_train.data.diorama.record import Split
 from post_train.lora import Lora
 from post_train.trainer import LoopConfig
@@ -142,6 +142,12 @@ def named_recipe(name: str) -> SftRecipe:
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is unknown; choose one of {', '.join(RECIPES)}")
     return RECIPES[name]()
+
+
+def check_run(recipe: SftRecipe, ranks: int) -> None:
+    """ValueError unless so many ranks can share a step of the recipe."""
+    check_optimizer(recipe.sft, ranks)
+    rows_per_rank(recipe.sft, ranks)
 
 
 def with_changes(recipe: SftRecipe, *, steps: int | None = None, **parts: dict[str, object]) -> SftRecipe:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_stock_diffusers_loads_the_lora(tiny_wan: Path, clips: Path, tmp_path: P
     recipe = small_sft(lora=Lora(rank=4, alpha=10.0), steps=4)
     run = small_run(recipe, tiny_wan, clips, tmp_path / "run")
     run.train()
-    merged = export_checkpoint(recipe, tiny_wan, tmp_path / "run", merge=True)
+    merged = export_checkpoint(tiny_wan, tmp_path / "run", merge=True)
     pipe = WanPipeline.from_pretrained(tiny_wan)
     x, t, text = torch.randn(1, 16, 3, 4, 4), torch.tensor([700.0]), torch.randn(1, 512, 32)
     with torch.no_grad():
@@ -241,3 +242,27 @@ def test_without_a_run_there_is_nothing_to_merge(tiny_wan: Path, tmp_path: Path)
     """--merge names the folder that has no checkpoint."""
     with pytest.raises(CheckpointError, match="has no checkpoint to export"):
         sft(model=str(tiny_wan), out=tmp_path / "run", merge=True)
+
+
+def test_an_adapter_is_merged_into_its_own_model_only(
+    tiny_wan: Path, clips: Path, tmp_path: Path, make_tiny_wan: Callable[[int], Path]
+) -> None:
+    """--merge takes the adapter's size from the run; a model with other weights than the parent's is refused."""
+    small_run(small_sft(lora=Lora(rank=3, alpha=5.0), steps=1), tiny_wan, clips, tmp_path / "run").train()
+    sft(model=str(tiny_wan), out=tmp_path / "run", merge=True)
+    assert (tmp_path / "run" / "model" / "transformer" / "config.json").is_file()
+    with pytest.raises(CheckpointError, match="with other weights than"):
+        sft(model=str(make_tiny_wan(1)), out=tmp_path / "run", merge=True)
+
+
+def test_samples_are_drawn_from_the_average(tiny_wan: Path, clips: Path, tmp_path: Path) -> None:
+    """A run that is told to sample leaves a contact sheet, and its live weights as they were."""
+    recipe = small_sft(lora=Lora(rank=2, alpha=2.0), steps=2)
+    recipe = replace(recipe, loop=replace(recipe.loop, sample_every=2))
+    sampled = small_run(recipe, tiny_wan, clips, tmp_path / "run")
+    sampled.train()
+    assert (tmp_path / "run" / "samples" / "sft-000002.png").is_file()
+    plain = small_run(small_sft(lora=Lora(rank=2, alpha=2.0), steps=2), tiny_wan, clips, tmp_path / "plain")
+    plain.train()
+    live = dict(sampled.task.module.named_parameters())
+    assert all(torch.equal(p, live[n]) for n, p in plain.task.module.named_parameters())

@@ -70,13 +70,22 @@ def films(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Fewer steps make a weaker film.", show_default="the model's own")
     ] = None,
+    round_trip: Annotated[
+        bool, typer.Option("--round-trip", help="Not films of its own: the clips through the model's VAE, its best.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Make films of captions that no model trains on by the serving engine, for judges of looks to learn from."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from engines.catalog import find_model  # noqa: PLC0415
-    from post_train.data.model_films import FilmsWanted, make_films  # noqa: PLC0415
+    from post_train.data.model_films import FilmsWanted, make_films, make_round_trips  # noqa: PLC0415
+
+    if round_trip and steps is not None:
+        raise ValueError(f"a round trip has no steps; leave out --steps {steps} or --round-trip")
 
     console = Console(stderr=True)
     wanted = FilmsWanted(first_clip=first_clip, count=count, steps=steps)
+    if round_trip:
+        make_round_trips(find_model(model), out, wanted)
+        return
     make_films(find_model(model), out, wanted, lambda s: console.print(s, highlight=False))

@@ -15,11 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from engines.card import read_card
 from engines.engine import load_engine
 from engines.types import GenerationRequest, GenerationResult, VideoSpec
+from post_train.algorithms.judge_training_round_trips import round_trip
 from post_train.data.diorama.world import VERSION, make_clip
 
 _TENSORS, _FACTS = "films.safetensors", "films.json"
@@ -36,6 +39,15 @@ class FilmsWanted:
     first_clip: int
     count: int
     steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.first_clip < 0:
+            raise ValueError(f"films need a clip that is not negative and a count of at least 1, got {self}")
+
+    @property
+    def clips(self) -> range:
+        """The clips' seeds."""
+        return range(self.first_clip, self.first_clip + self.count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +70,10 @@ def weights_digest(model: Path) -> str:
 
 def make_films(model: Path, folder: Path, wanted: FilmsWanted, report: Callable[[str], None]) -> None:
     """Films of `model` by the serving engine, written to `folder` whole or not at all."""
-    if wanted.count < 1 or wanted.first_clip < 0:
-        raise ValueError(f"films need a clip that is not negative and a count of at least 1, got {wanted}")
     engine = load_engine(model)
     d = engine.card.defaults
     spec = VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps)
     steps = wanted.steps or d.num_inference_steps
-    seeds = range(wanted.first_clip, wanted.first_clip + wanted.count)
     requests = [
         GenerationRequest(
             request_id=str(seed),
@@ -77,7 +86,7 @@ def make_films(model: Path, folder: Path, wanted: FilmsWanted, report: Callable[
             sampler=d.sampler,
             seed=seed,
         )
-        for seed in seeds
+        for seed in wanted.clips
     ]
     frames: dict[str, NDArray[np.uint8]] = {}
     for start in range(0, len(requests), _BATCH):
@@ -85,21 +94,31 @@ def make_films(model: Path, folder: Path, wanted: FilmsWanted, report: Callable[
             if isinstance(event, GenerationResult):
                 frames[event.request.request_id] = event.frames
         report(f"{len(frames)} of {wanted.count} films")
-    facts = {
-        **asdict(wanted),
-        "steps": steps,
-        "weights": weights_digest(model),
-        "world_version": VERSION,
-        "prompts": [r.prompt for r in requests],
-    }
-    _write(folder, np.stack([frames[r.request_id] for r in requests]), facts)
+    facts = {"steps": steps, "prompts": [r.prompt for r in requests]}
+    _write(folder, np.stack([frames[r.request_id] for r in requests]), _facts(model, wanted, facts))
+
+
+def make_round_trips(model: Path, folder: Path, wanted: FilmsWanted) -> None:
+    """The clips themselves through the model's VAE, written likewise: the best that any model with it can draw."""
+    d = read_card(model).defaults
+    if d.width != d.height:
+        raise ValueError(f"clips are square, this model makes {d.width}x{d.height}; name a model of square films")
+    vae = AutoencoderKLWan.from_pretrained(model / "vae", torch_dtype=torch.float32, use_safetensors=True).eval()
+    clips = [make_clip(seed, side=d.width, num_frames=d.num_frames) for seed in wanted.clips]
+    films = round_trip(vae, [c.frames for c in clips])
+    facts = {"steps": 0, "prompts": [c.captions.full.text for c in clips]}
+    _write(folder, np.stack(films), _facts(model, wanted, facts))
+
+
+def _facts(model: Path, wanted: FilmsWanted, rest: dict[str, object]) -> dict[str, object]:
+    return {**asdict(wanted), "weights": weights_digest(model), "world_version": VERSION, **rest}
 
 
 def _write(folder: Path, films: NDArray[np.uint8], facts: dict[str, object]) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_file({"frames": torch.from_numpy(films)}, part / _TENSORS)
+    save_file({"frames": torch.from_numpy(np.ascontiguousarray(films))}, part / _TENSORS)
     (part / _FACTS).write_text(json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

@@ -5,7 +5,6 @@ Legend: F frames, S side in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,9 @@ from post_train.data.diorama.world import make_clip
 from post_train.data.model_films import ModelFilms
 
 GROUP = 8  # films
+# What takes an eye for shapes or for true colours is learnt slowly, so it is drawn three times as often.
+_HARD = ("melting", "bulge", "over_smooth", "tone", "colour_shift", "misregistration")
+_DRAWN: tuple[Look, ...] = (*LOOKS.values(), *(LOOKS[n] for n in _HARD for _ in range(2)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +73,15 @@ def _part(frames: Frames, rng: np.random.Generator) -> NDArray[np.float32]:
     return along[:, None, None, None] * inside[None, :, :, None]
 
 
+def _drawn(rng: np.random.Generator) -> Look:
+    return _DRAWN[int(rng.integers(len(_DRAWN)))]
+
+
 def mixture(frames: Frames, rng: np.random.Generator, local: float) -> Frames:
     """One to three looks on top of one another, each on the whole film or on a part of it."""
-    looks: Sequence[Look] = tuple(LOOKS.values())
     out = frames
     for _ in range(int(rng.integers(1, 4))):
-        spoilt = looks[int(rng.integers(len(looks)))](out, float(rng.uniform(0.2, 1)), rng)
+        spoilt = _drawn(rng)(out, float(rng.uniform(0.2, 1)), rng)
         if rng.random() < local:
             share = _part(frames, rng)
             spoilt = ((1 - share) * out + share * spoilt + 0.5).astype(np.uint8)
@@ -86,7 +91,7 @@ def mixture(frames: Frames, rng: np.random.Generator, local: float) -> Frames:
 
 def _graded(frames: Frames, rng: np.random.Generator) -> tuple[Frames, Frames]:
     """One look at a strength and at a greater one, alike in everything else."""
-    look = LOOKS[str(rng.choice(sorted(LOOKS)))]
+    look = _drawn(rng)
     weak, same = float(rng.uniform(0.03, 0.8)), int(rng.integers(2**62))
     strong = float(rng.uniform(min(1.0, weak + 0.15), 1))
     return look(frames, weak, np.random.default_rng(same)), look(frames, strong, np.random.default_rng(same))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from post_train.data.diorama.world import VERSION, make_clip
-from post_train.data.model_films import FilmsWanted, ModelFilms, make_films, read_films
+from post_train.data.model_films import FilmsWanted, ModelFilms, make_films, make_round_trips, read_films
 from post_train.data.preferences import GROUP, Variety, group_of_clip, group_with_models, mixture
 
 VARIETY = Variety(side=32, num_frames=9, window=5, enlarged=0.3, local=0.5, by_models=0.5, held=0.4)
@@ -115,7 +115,17 @@ def test_films_that_do_not_belong_together_are_refused(tiny_wan: Path, tmp_path:
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 2), (0, 0)])
-def test_films_that_cannot_be_are_refused(first: int, count: int, tiny_wan: Path, tmp_path: Path) -> None:
+def test_films_that_cannot_be_are_refused(first: int, count: int) -> None:
     """A negative clip or no film at all."""
     with pytest.raises(ValueError, match="a clip that is not negative"):
-        make_films(tiny_wan, tmp_path / "x", FilmsWanted(first_clip=first, count=count), lambda _: None)
+        FilmsWanted(first_clip=first, count=count)
+
+
+def test_round_trips_are_the_clips_through_the_vae(tiny_wan: Path, tmp_path: Path) -> None:
+    """They stand beside films of the same clips, and differ from the clips as a random VAE makes them."""
+    wanted = FilmsWanted(first_clip=40, count=2, steps=1)
+    make_films(tiny_wan, tmp_path / "00", wanted, lambda _: None)
+    make_round_trips(tiny_wan, tmp_path / "01", wanted)
+    films = read_films(tmp_path)
+    assert films.takes[1].shape == films.takes[0].shape
+    assert not np.array_equal(films.takes[1][0], make_clip(40, side=32, num_frames=9).frames)

@@ -200,6 +200,30 @@ def blotches(frames: Frames, strength: float, rng: np.random.Generator) -> Frame
     return to_frames(values)
 
 
+def bulge(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
+    """A round lens lies over a part of the picture, which it makes larger or smaller."""
+    _, height, width, _ = frames.shape
+    y, x = rng.uniform(0.25, 0.75, 2) * (height, width)
+    radius = rng.uniform(0.25, 0.5) * min(height, width)
+    columns, rows = np.meshgrid(np.arange(width) - x, np.arange(height) - y)
+    inside = np.clip(1 - np.hypot(columns, rows) / radius, 0, 1)
+    scale = 1 + (0.35 + 0.45 * strength) * inside * (1 if rng.random() < 0.5 else -1)
+    across, down = ((v * scale + middle).astype(np.float32) for v, middle in ((columns, x), (rows, y)))
+    return each(frames, lambda f: cv2.remap(f, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
+
+
+def misregistration(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
+    """Red, green and blue lie beside one another, as in a bad print."""
+    reach = (0.7 + 3 * strength) * _scale(frames)
+    angle, size = rng.uniform(0, 2 * np.pi), (frames.shape[2], frames.shape[1])
+    out = frames.copy()
+    for channel, sign in ((0, 1), (2, -1)):
+        matrix = np.array([[1, 0, sign * reach * np.cos(angle)], [0, 1, sign * reach * np.sin(angle)]])
+        for index, plane in enumerate(frames[..., channel]):
+            out[index, ..., channel] = cv2.warpAffine(plane, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    return out
+
+
 def random_filter(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
     """A random small linear filter that also mixes the channels, as broken weights would."""
     mix = np.eye(3) + 0.35 * strength * rng.standard_normal((3, 3))
@@ -228,6 +252,8 @@ LOOKS: dict[str, Look] = {
         melting,
         ringing,
         blotches,
+        bulge,
+        misregistration,
         random_filter,
     )
 }

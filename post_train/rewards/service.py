@@ -31,7 +31,7 @@ from post_train.rewards.schema import (
     Versioned,
     WireScore,
 )
-from post_train.rewards.upstream import UPSTREAM, UpstreamMissingError, load_upstream
+from post_train.rewards.upstream import UPSTREAM, Sources, UpstreamMissingError, load_upstream
 from post_train.rewards.wire import WireError, off_wire
 
 _WAITING = 4  # requests; beyond them a client is told to come again
@@ -143,6 +143,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--role", choices=["reward", "validation", "held-out"], default="reward", help="which of ours")
     parser.add_argument("--weights", type=Path, help="a folder of weights, other than what comes with the scorer")
     parser.add_argument("--checkout", type=Path, help="an upstream scorer's source, where no package has it")
+    parser.add_argument("--config", type=Path, help="an upstream scorer's configuration, other than its own")
     parser.add_argument("--shared", type=Path, help="a folder that clients leave films in")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (loopback by default)")
     parser.add_argument("--port", type=int, default=8090, help="0 takes any free port and tells which")
@@ -151,6 +152,10 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     if arguments.reward is None and not arguments.list:
         parser.error("name a --reward, or ask for the --list")
     return arguments
+
+
+def _sources(arguments: argparse.Namespace) -> Sources:
+    return Sources(weights=arguments.weights, checkout=arguments.checkout, config=arguments.config)
 
 
 def main(given: Sequence[str]) -> int:
@@ -162,7 +167,7 @@ def main(given: Sequence[str]) -> int:
         return 0
     try:
         if arguments.reward in UPSTREAM:
-            reward = load_upstream(arguments.reward, weights=arguments.weights, checkout=arguments.checkout)
+            reward = load_upstream(arguments.reward, _sources(arguments))
         else:
             reward = _own(arguments.reward, arguments.role, arguments.weights)
     except (UpstreamMissingError, ValueError) as error:

@@ -1,8 +1,8 @@
 """Adapters that serve other people's scorers by our schema, each run in an environment of its own.
 
-None of them has been run by us: their weights cannot be had where this was written, and their pins exclude one another
-and our own. They are written from the sources named in each, `status` says *not run*, and a scorer whose package or
-weights are missing is refused with the sentence that tells what it needs.
+Their pins exclude one another and our own, and their weights cannot be had where this was written. `status` says which
+of them has run on random weights of its own architecture and which is *not run* but written from its source; a scorer
+whose package or weights are missing is refused with the sentence that tells what it needs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import sys
 import tempfile
 from abc import ABC, abstractmethod
@@ -24,6 +25,7 @@ import numpy as np
 from post_train.rewards.base import Dimension, Film, Reward, RewardError, Score
 from post_train.rewards.wire import mp4_bytes
 
+_TOGETHER = 4  # frames in one call of an image scorer
 _TOP_SHARE = 0.3  # of a film's frames: the mean of the best of them is the film's score
 
 
@@ -84,11 +86,15 @@ class HPSv3(_Scorer):
         self.inferencer = inferencer
 
     def _score(self, film: Film) -> Score:
+        import torch  # noqa: PLC0415
         from PIL import Image  # noqa: PLC0415
 
         pictures = [Image.fromarray(f) for f in film.frames]
-        logits = self.inferencer.reward(pictures, [film.prompt] * len(pictures))
-        rows = [[float(v) for v in row] for row in logits]
+        rows: list[list[float]] = []
+        with torch.inference_mode():
+            for start in range(0, len(pictures), _TOGETHER):
+                some = pictures[start : start + _TOGETHER]
+                rows += [[float(v) for v in row] for row in self.inferencer.reward(some, [film.prompt] * len(some))]
         if len(rows) != len(pictures) or any(len(row) != 2 for row in rows):
             raise RewardError(self.name, film.name, f"it gave {len(rows)} rows of logits for {len(pictures)} frames")
         value, best = mean_of_best([row[0] for row in rows])
@@ -128,6 +134,15 @@ class VBench(_Scorer):
         Dimension.MOTION_QUALITY: ("motion_smoothness", "dynamic_degree"),
         Dimension.TEXT_ALIGNMENT: ("overall_consistency",),
     }
+    files: ClassVar = {
+        Dimension.VISUAL_QUALITY: (
+            "clip_model/ViT-L-14.pt",
+            "aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth",
+            "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth",
+        ),
+        Dimension.MOTION_QUALITY: ("amt_model/amt-s.pth", "raft_model/models/raft-things.pth"),
+        Dimension.TEXT_ALIGNMENT: ("ViCLIP/ViClip-InternVid-10M-FLT.pth",),
+    }
 
     def __init__(self, bench: Any, output: Path, digest: str, dimension: Dimension) -> None:
         super().__init__(f"vbench-{dimension}", digest, dimension)
@@ -144,62 +159,84 @@ class VBench(_Scorer):
                 prompt_list=[film.prompt],
                 dimension_list=list(wanted),
                 mode="custom_input",
+                local=True,
             )
         found = json.loads((self.output / "film_eval_results.json").read_text())
         parts = {name: float(found[name][0]) for name in wanted}
         return Score(value=sum(parts.values()) / len(parts), noise=0.0, parts=parts)
 
 
-def _load_hpsv3(weights: Path | None, _checkout: Path | None) -> Reward:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where an upstream scorer's parts lie: its weights, a clone of its source, a configuration other than its own.
+
+    A configuration can name a base model on this disk where the package's own would fetch one.
+    """
+
+    weights: Path | None = None
+    checkout: Path | None = None
+    config: Path | None = None
+
+
+def _device() -> str:
+    import torch  # noqa: PLC0415
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _load_hpsv3(at: Sources) -> Reward:
     from hpsv3 import HPSv3RewardInferencer  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
-    if weights is None or not weights.is_file():
-        raise UpstreamMissingError(
-            f"hpsv3 needs --weights, the file HPSv3.safetensors of MizzenAI/HPSv3, got {weights}"
-        )
-    inferencer = HPSv3RewardInferencer(checkpoint_path=str(weights))
-    return HPSv3(inferencer, folder_digest(weights, "hpsv3 1.0.0"))
+    if at.weights is None or not at.weights.is_file():
+        raise UpstreamMissingError(f"hpsv3 needs --weights, HPSv3.safetensors of MizzenAI/HPSv3, got {at.weights}")
+    config = None if at.config is None else str(at.config)
+    inferencer = HPSv3RewardInferencer(config_path=config, checkpoint_path=str(at.weights), device=_device())
+    return HPSv3(inferencer, folder_digest(at.weights, "hpsv3 1.0.0"))
 
 
-def _videoalign(dimension: Dimension) -> Callable[[Path | None, Path | None], Reward]:
-    def load(weights: Path | None, checkout: Path | None) -> Reward:
-        if checkout is None or not (checkout / "inference.py").is_file():
-            raise UpstreamMissingError(f"videoalign needs --checkout, a clone of KwaiVGI/VideoAlign, got {checkout}")
-        if weights is None or not weights.is_dir():
-            raise UpstreamMissingError(f"videoalign needs --weights, the folder of KwaiVGI/VideoReward, got {weights}")
-        sys.path.insert(0, str(checkout.resolve()))
+def _videoalign(dimension: Dimension) -> Callable[[Sources], Reward]:
+    def load(at: Sources) -> Reward:
+        if at.checkout is None or not (at.checkout / "inference.py").is_file():
+            raise UpstreamMissingError(f"videoalign needs --checkout, a clone of KwaiVGI/VideoAlign, got {at.checkout}")
+        if at.weights is None or not at.weights.is_dir():
+            raise UpstreamMissingError(f"videoalign needs --weights, the folder of VideoReward, got {at.weights}")
+        sys.path.insert(0, str(at.checkout.resolve()))
         from inference import VideoVLMRewardInference  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
-        inference = VideoVLMRewardInference(str(weights))
-        return VideoAlign(inference, folder_digest(weights, "videoalign"), dimension)
+        inference = VideoVLMRewardInference(str(at.weights))
+        return VideoAlign(inference, folder_digest(at.weights, "videoalign"), dimension)
 
     return load
 
 
-def _vbench(dimension: Dimension) -> Callable[[Path | None, Path | None], Reward]:
-    def load(weights: Path | None, _checkout: Path | None) -> Reward:
+def _vbench(dimension: Dimension) -> Callable[[Sources], Reward]:
+    def load(at: Sources) -> Reward:
+        if at.weights is None or not at.weights.is_dir():
+            raise UpstreamMissingError(f"vbench needs --weights, a folder with its scorers' weights, got {at.weights}")
+        # What is missing it would fetch by itself, in the middle of a run.
+        missing = [name for name in VBench.files[dimension] if not (at.weights / name).is_file()]
+        if missing:
+            raise UpstreamMissingError(f"vbench-{dimension} needs {', '.join(missing)} in {at.weights}")
+        os.environ["VBENCH_CACHE_DIR"] = str(at.weights.resolve())  # read when the package is imported
         import vbench  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
-        if weights is None or not weights.is_dir():
-            raise UpstreamMissingError(
-                f"vbench needs --weights, its cache folder with the scorers' weights, got {weights}"
-            )
         info = Path(str(vbench.__file__)).parent / "VBench_full_info.json"
         output = Path(tempfile.mkdtemp(prefix="vbench-"))
-        bench = vbench.VBench("cuda", str(info), str(output))
-        return VBench(bench, output, folder_digest(weights, "vbench 0.1.5"), dimension)
+        bench = vbench.VBench(_device(), str(info), str(output))
+        return VBench(bench, output, folder_digest(at.weights, "vbench 0.1.5"), dimension)
 
     return load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """An upstream scorer: what must be importable for it, what it needs besides, and how it is loaded."""
+    """An upstream scorer: what must be importable for it, what it needs besides, how it was run, how it is loaded."""
 
     name: str
     module: str | None
     needs: str
-    load: Callable[[Path | None, Path | None], Reward]
+    proof: str
+    load: Callable[[Sources], Reward]
 
     @property
     def importable(self) -> bool:
@@ -208,30 +245,48 @@ class Adapter:
     def status(self) -> str:
         """What a person must know before relying on it."""
         there = "" if self.importable else f"; its package {self.module} is not installed here"
-        return f"not run: written from its source, never executed by us{there}. It needs {self.needs}"
+        return f"{self.proof}{there}. It needs {self.needs}"
 
 
-_HPSV3 = "package hpsv3 1.0.0 with transformers 4.45.2, and 16.5 GB of weights (MizzenAI/HPSv3)"
+_NOT_RUN = "not run: written from its source, never executed by us"
+_RANDOM = "run on random weights of its architecture only, not run on the published ones"
+_HPSV3 = Adapter(
+    name="hpsv3",
+    module="hpsv3",
+    needs="package hpsv3 1.0.0 with transformers 4.45.2, and 16.5 GB of weights (MizzenAI/HPSv3)",
+    proof=_RANDOM,
+    load=_load_hpsv3,
+)
 _VIDEOALIGN = "a clone of KwaiVGI/VideoAlign (no package has it) and the weights KwaiVGI/VideoReward"
-_VBENCH = "package vbench 0.1.5 with transformers 4.33.2 and numpy below 2, a CUDA device, and its scorers' weights"
+_VBENCH = "package vbench 0.1.5 with transformers 4.33.2 and numpy below 2, and its scorers' weights"
 UPSTREAM: dict[str, Adapter] = {
-    a.name: a
-    for a in (
-        Adapter(name="hpsv3", module="hpsv3", needs=_HPSV3, load=_load_hpsv3),
-        *(Adapter(name=f"videoalign-{d}", module=None, needs=_VIDEOALIGN, load=_videoalign(d)) for d in Dimension),
-        *(Adapter(name=f"vbench-{d}", module="vbench", needs=_VBENCH, load=_vbench(d)) for d in Dimension),
-    )
+    _HPSV3.name: _HPSV3,
+    **{
+        f"videoalign-{d}": Adapter(
+            name=f"videoalign-{d}", module=None, needs=_VIDEOALIGN, proof=_NOT_RUN, load=_videoalign(d)
+        )
+        for d in Dimension
+    },
+    **{
+        f"vbench-{d}": Adapter(
+            name=f"vbench-{d}",
+            module="vbench",
+            needs=_VBENCH,
+            proof=_RANDOM if d is Dimension.MOTION_QUALITY else _NOT_RUN,
+            load=_vbench(d),
+        )
+        for d in Dimension
+    },
 }
 
 
-def load_upstream(name: str, *, weights: Path | None, checkout: Path | None) -> Reward:
+def load_upstream(name: str, at: Sources) -> Reward:
     """The upstream scorer called `name`; UpstreamMissingError says what it needs when that is not here."""
     adapter = UPSTREAM[name]
     if not adapter.importable:
-        raise UpstreamMissingError(
-            f"{name} cannot be loaded: package {adapter.module} is missing. It needs {adapter.needs}"
-        )
+        what = f"package {adapter.module} is missing"
+        raise UpstreamMissingError(f"{name} cannot be loaded: {what}. It needs {adapter.needs}")
     try:
-        return adapter.load(weights, checkout)
+        return adapter.load(at)
     except ImportError as error:
         raise UpstreamMissingError(f"{name} cannot be loaded: {error}. It needs {adapter.needs}") from error

@@ -19,7 +19,7 @@ from post_train.rewards.reader_blocks import Mixing
 from post_train.rewards.remote import RemoteReward
 from post_train.rewards.schema import SCHEMA_VERSION
 from post_train.rewards.service import main
-from post_train.rewards.upstream import UPSTREAM, UpstreamMissingError, load_upstream
+from post_train.rewards.upstream import UPSTREAM, Sources, UpstreamMissingError, load_upstream
 from post_train.rewards.visual import VisualQuality, save_visual
 from post_train.rewards.visual_network import VisualConfig, VisualNetwork
 from post_train.rewards.wire import mp4_bytes
@@ -195,4 +195,4 @@ def test_the_command_tells_of_mistakes(arguments: list[str], says: str, capsys: 
 def test_an_upstream_scorer_that_is_not_here_says_what_it_needs(name: str) -> None:
     """Neither package nor checkout nor weights are here: the error is one sentence about them."""
     with pytest.raises(UpstreamMissingError, match="needs"):
-        load_upstream(name, weights=None, checkout=None)
+        load_upstream(name, Sources())

@@ -36,10 +36,14 @@ def test_hpsv3_is_the_mean_of_the_best_frames() -> None:
     """Of eight frames the two best count, with the mean of their deviations as noise."""
 
     class Logits:
+        asked = 0
+
         def reward(self, images: list[Any], prompts: list[str]) -> np.ndarray:
-            assert prompts == ["prompt of a"] * 8
+            assert prompts == ["prompt of a"] * len(images)
             assert images[0].size == (32, 32)
-            return np.array([[i, math.log(0.5 + 0.1 * i)] for i in range(8)])
+            rows = range(self.asked, self.asked + len(images))
+            self.asked += len(images)
+            return np.array([[i, math.log(0.5 + 0.1 * i)] for i in rows])
 
     (score,) = HPSv3(Logits(), "d").score([film("a")])
     assert score.value == pytest.approx(6.5)
@@ -51,10 +55,10 @@ def test_hpsv3_with_a_frame_missing_is_an_error() -> None:
     """Fewer rows than frames is no shorter film."""
 
     class TooFew:
-        def reward(self, _images: list[Any], _prompts: list[str]) -> np.ndarray:
-            return np.zeros((7, 2))
+        def reward(self, images: list[Any], _prompts: list[str]) -> np.ndarray:
+            return np.zeros((len(images) - 1, 2))
 
-    with pytest.raises(RewardError, match="7 rows of logits for 8 frames"):
+    with pytest.raises(RewardError, match="6 rows of logits for 8 frames"):
         HPSv3(TooFew(), "d").score([film("a")])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -88,6 +89,8 @@ def shard(model: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks) -> None:
     if ranks.mesh is None:
         model.to(ranks.device)
         return
+    # It warns of in-place operations on the output, and there are none: a velocity is only read.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     for block in blocks:
         fully_shard(block, mesh=ranks.mesh)
     fully_shard(model, mesh=ranks.mesh)

@@ -132,10 +132,17 @@ class _Machine:
 def _by_torchrun(nproc: int) -> int:
     """Starts this very command line again in `nproc` processes, and gives their exit code."""
     typed = sys.argv[sys.argv.index("sft") + 1 :] if "sft" in sys.argv else sys.argv[1:]
-    # torchrun looks through its script's words for its own, and would take --nproc for a short form of one.
+    return subprocess.run(torchrun_words(nproc, typed), check=False).returncode  # noqa: S603
+
+
+def torchrun_words(nproc: int, typed: list[str]) -> list[str]:
+    """The command that runs what was typed after `sft` in `nproc` processes.
+
+    torchrun looks through its script's words for its own, and would take --nproc for a short form of one.
+    """
     words = [w for at, w in enumerate(typed) if not w.startswith("--nproc") and typed[max(0, at - 1)] != "--nproc"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
-    return subprocess.run([*torchrun, "-m", "post_train.sft_command", *words], check=False).returncode  # noqa: S603
+    return [*torchrun, "-m", "post_train.sft_command", *words]
 
 
 def _print_plan(model: str, recipe: SftRecipe, ranks: int) -> None:

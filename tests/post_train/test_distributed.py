@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
 
 from post_train.checkpoint import checkpoints
 from post_train.lora import Lora
+from post_train.sft_command import sft, torchrun_words
 from tests.post_train.small_sft import small_run, small_sft, write_clips
 
 ROOT = Path(__file__).parents[2]
@@ -148,3 +150,18 @@ def test_what_ranks_cannot_share_is_refused(together: tuple[Path, list[dict[str,
     assert "does not divide among 2 ranks" in str(first["odd"])
     assert first["nan"] == second["nan"]
     assert "step 1 is nan" in str(first["nan"])
+
+
+@pytest.mark.parametrize("typed", [["--nproc", "2", "--steps", "3"], ["--steps", "3", "--nproc=2"]])
+def test_the_command_starts_itself_by_torchrun(typed: list[str]) -> None:
+    """torchrun, which reads abbreviations even among its script's words, is not shown --nproc."""
+    words = torchrun_words(2, typed)
+    assert words[3:] == ["--standalone", "--nproc-per-node=2", "-m", "post_train.sft_command", "--steps", "3"]
+    parsed = get_args_parser().parse_args(words[3:])
+    assert parsed.training_script_args == ["--steps", "3"]
+
+
+def test_a_batch_that_does_not_divide_starts_nothing(tiny_wan: Path, tmp_path: Path) -> None:
+    """Before any process is started, one sentence."""
+    with pytest.raises(ValueError, match="a batch of 3 clips does not divide among 2 ranks"):
+        sft(model=str(tiny_wan), out=tmp_path / "run", batch=3, nproc=2)

@@ -1,4 +1,4 @@
-"""The uncertainty-aware ranking loss of HPSv3, its expectation taken by quadrature instead of by sampling.
+"""The uncertainty-aware ranking loss of HPSv3 by quadrature instead of sampling, and what makes its deviations honest.
 
 Legend: P pairs.
 """
@@ -40,9 +40,33 @@ def ranking_losses(
     """Each pair's -E[log sigmoid(z)], z ~ N(better - worse, sigma_better^2 + sigma_worse^2) (arXiv 2508.03789).
 
     HPSv3 averages 1,000 draws in fp16; this is the same quantity without their noise.
+
+    -log sigmoid is convex, so that by Jensen's inequality no pair ever gains by a deviation: alone, this loss drives
+    them all to 0. `likelihood_losses` is what they are to be learnt by.
     """
-    dtype = torch.promote_types(better_mean.dtype, torch.float32)
-    better, worse, better_log, worse_log = (
-        v.to(dtype) for v in (better_mean, worse_mean, better_log_sigma, worse_log_sigma)
-    )
-    return expected_softplus(better - worse, torch.sqrt(torch.exp(2 * better_log) + torch.exp(2 * worse_log)))
+    return expected_softplus(*_difference(better_mean, better_log_sigma, worse_mean, worse_log_sigma))
+
+
+@jaxtyped(typechecker=beartype)
+def likelihood_losses(
+    better_mean: Float[Tensor, " P"],
+    better_log_sigma: Float[Tensor, " P"],
+    worse_mean: Float[Tensor, " P"],
+    worse_log_sigma: Float[Tensor, " P"],
+) -> Float[Tensor, " P"]:
+    """Each pair's -log E[sigmoid(z)] with the same z: the surprise at the order, were the scores that uncertain.
+
+    Here the logarithm stands outside, so that a deviation costs what is right and spares what is wrong; least where the
+    probability E[sigmoid(z)] is how often such pairs are in that order.
+    """
+    mean, deviation = _difference(better_mean, better_log_sigma, worse_mean, worse_log_sigma)
+    z = mean[:, None] + math.sqrt(2) * deviation[:, None] * _NODES.to(mean)
+    weights = torch.log(_WEIGHTS / math.sqrt(math.pi)).to(mean)
+    return -torch.logsumexp(F.logsigmoid(z) + weights, 1)
+
+
+def _difference(better: Tensor, better_log: Tensor, worse: Tensor, worse_log: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the difference of two independent scores, in at least fp32."""
+    dtype = torch.promote_types(better.dtype, torch.float32)
+    better, worse, better_log, worse_log = (v.to(dtype) for v in (better, worse, better_log, worse_log))
+    return better - worse, torch.sqrt(torch.exp(2 * better_log) + torch.exp(2 * worse_log))

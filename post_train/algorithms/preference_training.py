@@ -20,7 +20,7 @@ from post_train.data.model_films import ModelFilms
 from post_train.data.preferences import GROUP, Ranked, Variety, group_of_clip, group_with_models
 from post_train.muon import Muon
 from post_train.precision import Precision, autocast
-from post_train.ranking_loss import ranking_losses
+from post_train.ranking_loss import likelihood_losses, ranking_losses
 from post_train.rewards.visual_network import VisualConfig, VisualNetwork
 
 Measure = Callable[[VisualNetwork], dict[str, float]]
@@ -95,7 +95,11 @@ class PreferenceTask:
         better, worse = (
             torch.tensor([i * GROUP + pair[side] for i, g in enumerate(groups) for pair in g.pairs]) for side in (0, 1)
         )
-        losses = ranking_losses(mean[better], log_sigma[better], mean[worse], log_sigma[worse])
+        sure, still = log_sigma.detach(), mean.detach()
+        # Means learn by HPSv3's loss, whose least is at no deviation whatever the data; deviations by the likelihood.
+        losses = ranking_losses(mean[better], sure[better], mean[worse], sure[worse]) + likelihood_losses(
+            still[better], log_sigma[better], still[worse], log_sigma[worse]
+        )
         right = (mean[better] > mean[worse]).float().mean()
         return losses.mean(), {"right": float(right), "sigma": float(log_sigma.detach().exp().mean())}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +18,8 @@ from post_train.data.model_films import ModelFilms
 
 GROUP = 8  # films
 # What takes an eye for shapes or for true colours is learnt slowly, so it is drawn three times as often.
-_HARD = ("melting", "bulge", "over_smooth", "tone", "colour_shift", "misregistration")
+_HARD = ("melting", "bulge", "over_smooth", "tone", "colour_shift", "misregistration", "ringing")
+_ONE_PLANE = 0.2  # of the looks of a mixture
 _DRAWN: tuple[Look, ...] = (*LOOKS.values(), *(LOOKS[n] for n in _HARD for _ in range(2)))
 
 
@@ -73,6 +75,14 @@ def _part(frames: Frames, rng: np.random.Generator) -> NDArray[np.float32]:
     return along[:, None, None, None] * inside[None, :, :, None]
 
 
+def _in_one_plane(frames: Frames, spoilt: Frames, rng: np.random.Generator) -> Frames:
+    """What is spoilt of the brightness alone, or of the colour alone."""
+    kept, changed = (np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2YCrCb) for f in v]) for v in (frames, spoilt))
+    planes = slice(0, 1) if rng.random() < 0.4 else slice(1, 3)
+    kept[..., planes] = changed[..., planes]
+    return np.stack([cv2.cvtColor(f, cv2.COLOR_YCrCb2RGB) for f in kept]).astype(np.uint8)
+
+
 def _drawn(rng: np.random.Generator) -> Look:
     return _DRAWN[int(rng.integers(len(_DRAWN)))]
 
@@ -82,6 +92,8 @@ def mixture(frames: Frames, rng: np.random.Generator, local: float) -> Frames:
     out = frames
     for _ in range(int(rng.integers(1, 4))):
         spoilt = _drawn(rng)(out, float(rng.uniform(0.2, 1)), rng)
+        if rng.random() < _ONE_PLANE:
+            spoilt = _in_one_plane(out, spoilt, rng)
         if rng.random() < local:
             share = _part(frames, rng)
             spoilt = ((1 - share) * out + share * spoilt + 0.5).astype(np.uint8)

@@ -39,15 +39,15 @@ def recipe(judge: Role) -> VisualRecipe:
     return VisualRecipe(
         loop=LoopConfig(
             seed=61 + number,
-            steps=3000,
+            steps=3500,
             lr=4e-3,
             warmup_steps=50,
-            decay_steps=2400,
+            decay_steps=2800,
             final_lr=0.02,
             grad_clip=1.0,
             ema_decay=0.995,
             checkpoint_minutes=3,
-            sample_every=1500,
+            sample_every=1750,
             log_every=25,
         ),
         preference=PreferenceConfig(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from post_train.ranking_loss import expected_softplus, ranking_losses
+from post_train.ranking_loss import expected_softplus, likelihood_losses, ranking_losses
 
 
 def _integrated(mean: float, deviation: float) -> float:
@@ -69,13 +69,44 @@ def test_deviations_of_a_pair_add_as_independent_errors_do() -> None:
     assert float(found) == pytest.approx(_integrated(0.8, 0.5), abs=1e-7)
 
 
-def test_doubt_costs_the_sure_and_spares_the_wrong() -> None:
-    """A right order costs more in doubt than in certainty; a wrong one, the other way about, costs nearly the same."""
-    right, wrong = _pairs(3.0), _pairs(-3.0)
-    zero, low, high = _pairs(0.0), _pairs(-4.0), _pairs(1.0)
-    assert ranking_losses(right, high, zero, high) > ranking_losses(right, low, zero, low)
-    sure, doubtful = (float(ranking_losses(wrong, s, zero, s)) for s in (low, high))
-    assert (doubtful - sure) / sure < 0.2
+@pytest.mark.parametrize("mean", [-3.0, -0.5, 0.0, 0.5, 3.0])
+def test_no_deviation_ever_pays_in_the_ranking_loss(mean: float) -> None:
+    """-log sigmoid is convex: whatever the order, more deviation costs more, which is why another loss fits them."""
+    losses = [float(ranking_losses(_pairs(mean), _pairs(s), _pairs(0.0), _pairs(s))) for s in (-4.0, -1.0, 0.0, 1.0)]
+    assert losses == sorted(losses)
+    assert losses[0] < losses[-1]
+
+
+def test_the_likelihood_is_what_it_says() -> None:
+    """-log E[sigmoid(z)] against fine integration, and log(1 + exp(-m)) without doubt."""
+    for mean, deviation in ((1.0, 0.5), (-2.0, 1.4), (3.0, 2.8)):
+        log = _pairs(math.log(deviation / math.sqrt(2)))
+        x = np.linspace(-12, 12, 200_001)
+        values = 1 / (1 + np.exp(-(mean + deviation * x))) * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        found = float(likelihood_losses(_pairs(mean), log, _pairs(0.0), log))
+        assert found == pytest.approx(-math.log(float(np.trapezoid(values, x))), abs=1e-3)
+    sure = likelihood_losses(_pairs(2.0), _pairs(-30.0), _pairs(0.5), _pairs(-30.0))
+    assert float(sure) == pytest.approx(math.log1p(math.exp(-1.5)), abs=1e-9)
+
+
+def test_the_likelihood_finds_the_deviation_that_is_true() -> None:
+    """Where pairs that are 3 apart come in that order nine times of ten, the best deviation makes 0.9 of them."""
+    log_sigma = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_sigma], max_iter=50, line_search_fn="strong_wolfe")
+
+    def both(*, right: bool) -> Tensor:
+        mean = _pairs(3.0 if right else -3.0)
+        return likelihood_losses(mean, log_sigma, _pairs(0.0), log_sigma)[0]
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = 0.9 * both(right=True) + 0.1 * both(right=False)
+        loss.backward()
+        return loss.detach()
+
+    optimizer.step(closure)
+    assert math.exp(-float(both(right=True).detach())) == pytest.approx(0.9, abs=1e-4)
+    assert float(log_sigma.detach()) > 0
 
 
 def test_gradients_are_right() -> None:
@@ -83,6 +114,7 @@ def test_gradients_are_right() -> None:
     generator = torch.Generator().manual_seed(2)
     inputs = [torch.randn(6, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(4)]
     assert torch.autograd.gradcheck(ranking_losses, inputs)
+    assert torch.autograd.gradcheck(likelihood_losses, inputs)
 
 
 def test_half_precision_is_computed_in_full() -> None:

@@ -136,7 +136,7 @@ def motion_parts(frames: Frames, seen: Reading) -> MotionParts:
     absent = max((absent_share(t) for t in tracks), default=0.0)
     return MotionParts(
         moving=(1 - _still_share(frames)) * (1 - 0.7 * _idle_share(frames, seen)),
-        steady=_softly(worst_jump, 0.22, 4) * _softly(worst_tremor - _USUAL_TREMOR, 0.12, 2),
+        steady=_softly(worst_jump, 0.24, 4) * _softly(worst_tremor - _USUAL_TREMOR, 0.12, 2),
         lasting=float(np.exp(-4 * absent)),
         single=float(np.exp(-3 * doubled_share(seen.objects))),
         seamless=_softly(spike, 0.05, 1.5),

@@ -16,6 +16,7 @@ Floats = NDArray[np.float32]
 
 _SEEN = 0.4  # of the track's own best presence: below it the object is not on that frame
 _CUT = 0.4  # of its size: an object whose centre is nearer to the frame's edge is on its way in or out
+_SIZE = 0.6
 _FALLING = 0.02  # sides a frame: what falls faster and then rises has met the ground
 
 
@@ -25,6 +26,11 @@ def seen_on(track: SeenTrack) -> NDArray[np.bool_]:
     return track.presence > _SEEN * best
 
 
+def _place(track: SeenTrack) -> NDArray[np.float64]:
+    """Where the object is and how large, [F, 3]; readers err more in size than in place, so it counts for less."""
+    return np.stack([track.x, track.y, _SIZE * track.size], 1).astype(np.float64)
+
+
 def surprises(track: SeenTrack) -> Floats:
     """Of each step how far it is from what the motion before and the motion after it foretell, in sides, [F - 1].
 
@@ -32,7 +38,7 @@ def surprises(track: SeenTrack) -> Floats:
     falls between two frames, the vertical part of the step is spared. 0 where the object is not on both frames, or the
     steps around are not known.
     """
-    place = np.stack([track.x, track.y, track.size], 1).astype(np.float64)
+    place = _place(track)
     seen = seen_on(track)
     step = np.diff(place, axis=0)
     whole = seen[1:] & seen[:-1]
@@ -56,7 +62,7 @@ def _lands(step: NDArray[np.float64], k: int) -> bool:
 
 def tremor(track: SeenTrack) -> float:
     """The median size of the third differences of place and size, in sides of the frame: jerk without its outliers."""
-    place = np.stack([track.x, track.y, track.size], 1).astype(np.float64)[seen_on(track)]
+    place = _place(track)[seen_on(track)]
     if len(place) < 4:
         return 0.0
     return float(np.median(np.linalg.norm(np.diff(place, n=3, axis=0), axis=1)))

@@ -39,6 +39,9 @@ def visual(
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Compile the network first (a minute; three times the steps a second).")
     ] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Train nothing: measure the judge in --weights anew and show its card.")
+    ] = False,
 ) -> None:
     """Train a judge of looks (visual quality), resumably; in the end it is measured on spoilt clips of all kinds."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
@@ -47,9 +50,12 @@ def visual(
     torch.set_num_threads(threads)
     from post_train.precision import best_precision, named_precision  # noqa: PLC0415
     from post_train.recipes import judges_visual  # noqa: PLC0415
-    from post_train.visual_runs import VisualOptions, train_visual  # noqa: PLC0415
+    from post_train.visual_runs import VisualOptions, measure_visual, train_visual  # noqa: PLC0415
 
     console = Console(stderr=True)
+    if measure:
+        console.print_json(data=measure_visual((weights or Path("runs") / f"visual-{judge}" / "judges") / judge))
+        return
     folder = run or Path("runs") / f"visual-{judge}"
     options = VisualOptions(
         folder=folder,

@@ -16,7 +16,7 @@ from post_train.data.diorama.world import VERSION, make_clip
 from post_train.data.model_films import ModelFilms, read_films
 from post_train.precision import Precision
 from post_train.recipes.judges_visual import VisualRecipe
-from post_train.rewards.visual import WEIGHTS, save_visual
+from post_train.rewards.visual import WEIGHTS, load_visual, save_visual
 from post_train.rewards.visual_network import VisualNetwork
 from post_train.trainer import Trainer, recipe_hash
 
@@ -37,30 +37,63 @@ class VisualOptions:
     weights: Path = WEIGHTS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wins:
+    """How often the true clip won against one kind of corruption, and how often the judge's scores said it would.
+
+    Scores are logits: a film that is d better is held to win with probability sigmoid(d).
+    """
+
+    share: float
+    stated: float
+
+
 @torch.no_grad()
-def share_won(
+def wins_over(
     network: VisualNetwork, kinds: tuple[str, ...], clips: int, *, first: int = _FIRST_SEED
-) -> dict[str, float]:
-    """Of each kind of corruption, the share of `clips` pairs in which the true clip has the greater mean.
+) -> dict[str, Wins]:
+    """Of each kind of corruption the true clip's wins in `clips` pairs, by the head's mean.
 
     Strengths are even over 0.3 to 1: below it some changes can hardly be seen. A frozen film stands for half at least.
     """
-    won: dict[str, list[bool]] = {kind: [] for kind in kinds}
+    ahead: list[torch.Tensor] = []
     for seed in range(first, first + clips):
         clip = make_clip(seed)
         rng = np.random.default_rng(seed)
         changed = [CORRUPTIONS[k].of(clip, float(rng.uniform(0.5 if k == "frozen" else 0.3, 1)), rng) for k in kinds]
         mean, _ = network(as_video([clip.frames, *(c for c in changed if c is not None)]))
-        for kind, value in zip(kinds, mean[1:], strict=True):
-            won[kind].append(bool(mean[0] > value))
-    return {kind: sum(w) / len(w) for kind, w in won.items()}
+        assert len(mean) == 1 + len(kinds)
+        ahead.append(mean[0] - mean[1:])
+    lead = torch.stack(ahead)
+    shares, stated = (lead > 0).float().mean(0).tolist(), torch.sigmoid(lead).mean(0).tolist()
+    return {kind: Wins(share=s, stated=t) for kind, s, t in zip(kinds, shares, stated, strict=True)}
 
 
-def summary(shares: dict[str, float]) -> dict[str, float]:
-    """The mean share won over kinds seen in training and over unseen ones, and every kind's own."""
-    seen = [v for k, v in shares.items() if k in LOOKS]
-    unseen = [v for k, v in shares.items() if k in UNSEEN_LOOKS]
-    return {"seen": sum(seen) / len(seen), "unseen": sum(unseen) / len(unseen), **shares}
+def summary(wins: dict[str, Wins]) -> dict[str, float]:
+    """The mean share won over kinds seen in training and over unseen ones, what was stated of them, and every kind's."""
+    found: dict[str, float] = {}
+    for name, kinds in (("seen", LOOKS), ("unseen", UNSEEN_LOOKS)):
+        own = [w for k, w in wins.items() if k in kinds]
+        found[name] = sum(w.share for w in own) / len(own)
+        found[f"{name}_stated"] = sum(w.stated for w in own) / len(own)
+    return {k: round(v, 4) for k, v in {**found, **{k: w.share for k, w in wins.items()}}.items()}
+
+
+def measured(network: VisualNetwork) -> dict[str, Any]:
+    """What a card says of a judge's accuracy, on clean clips that no judge of looks trains on."""
+    return {
+        "measured_on": {"clips": _CLIPS, "first_seed": _FIRST_SEED, "strength": "0.3 to 1", "split": "clean"},
+        "true_clip_wins": summary(wins_over(network, _KINDS, _CLIPS)),
+        "kinds_unseen_in_training": sorted(UNSEEN_LOOKS),
+    }
+
+
+def measure_visual(folder: Path) -> dict[str, Any]:
+    """Measures a finished judge anew and writes what was found into its card; returns the card."""
+    network, card, _ = load_visual(folder)
+    found = {**card, **measured(network)}
+    save_visual(network, folder, found)
+    return found
 
 
 def train_visual(judge: str, recipe: VisualRecipe, options: VisualOptions, report: Callable[[str], None]) -> None:
@@ -71,7 +104,7 @@ def train_visual(judge: str, recipe: VisualRecipe, options: VisualOptions, repor
         recipe.preference,
         precision=options.precision,
         films=films,
-        measure=lambda network: summary(share_won(network, _KINDS, 64)),
+        measure=lambda network: summary(wins_over(network, _KINDS, 64)),
         compile_model=options.compile_model,
     )
     trainer = Trainer(task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
@@ -85,7 +118,6 @@ def train_visual(judge: str, recipe: VisualRecipe, options: VisualOptions, repor
 def _card(
     judge: str, recipe: VisualRecipe, trainer: Trainer, network: VisualNetwork, films: ModelFilms | None
 ) -> dict[str, Any]:
-    shares = share_won(network, _KINDS, _CLIPS)
     return {
         "judge": judge,
         "dimension": "vq",
@@ -94,7 +126,5 @@ def _card(
         "step": trainer.step,
         "world_version": VERSION,
         "films": films.digest if films is not None else None,
-        "measured_on": {"clips": _CLIPS, "first_seed": _FIRST_SEED, "strength": "0.3 to 1", "split": "clean"},
-        "true_clip_wins": summary(shares),
-        "kinds_unseen_in_training": sorted(UNSEEN_LOOKS),
+        **measured(network),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from post_train.rewards.visual_network import VisualConfig, VisualNetwork
 WEIGHTS = Path(__file__).parent / "weights"
 _TENSORS, _CARD = "visual.safetensors", "visual.json"
 _MULTIPLE = 8
+_LOGISTIC = math.pi / math.sqrt(6)
 
 
 class VisualWeightsError(ValueError):
@@ -75,7 +77,9 @@ def _views(frames: NDArray[np.uint8]) -> Tensor:
 class VisualQuality:
     """A Reward. The value is the head's mean over the film and its mirror image; unbounded, as HPSv3's is.
 
-    The noise joins the deviation that the head itself tells of with how far the two views are apart.
+    It is a logit: of two films d apart the better one wins with probability sigmoid(d), which is to say that the
+    difference errs by a logistic deviation of pi / sqrt(3), and each score by pi / sqrt(6). The noise joins this with
+    the deviation that the head itself tells of and with how far the two views are apart.
     """
 
     def __init__(self, role: str, *, weights: Path = WEIGHTS) -> None:
@@ -97,6 +101,5 @@ class VisualQuality:
         mean, log_sigma = self.network(_views(film.frames))
         sigma = float(log_sigma.exp().mean())
         apart = float((mean[0] - mean[1]).abs()) / 2
-        return Score(
-            value=float(mean.mean()), noise=float(np.hypot(sigma, apart)), parts={"sigma": sigma, "mirror": apart}
-        )
+        noise = math.hypot(_LOGISTIC, sigma, apart)
+        return Score(value=float(mean.mean()), noise=noise, parts={"sigma": sigma, "mirror": apart})

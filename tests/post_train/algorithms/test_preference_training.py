@@ -22,7 +22,7 @@ from post_train.rewards.roles import Role
 from post_train.rewards.visual import VisualQuality, VisualWeightsError, load_visual, save_visual
 from post_train.rewards.visual_network import VisualConfig, VisualNetwork
 from post_train.trainer import Trainer, recipe_hash
-from post_train.visual_runs import VisualOptions, share_won, train_visual
+from post_train.visual_runs import VisualOptions, Wins, measure_visual, train_visual, wins_over
 
 NETWORK = VisualConfig(mixing=Mixing.CONVOLUTION, fine=8, width=8, depth=1, heads=2)
 
@@ -106,17 +106,22 @@ def test_a_run_ships_a_judge_with_its_card(tmp_path: Path, monkeypatch: pytest.M
     wins = card["true_clip_wins"]
     assert {"seen", "unseen", "noise", "salt_and_pepper", "frozen"} <= set(wins)
     assert all(0 <= v <= 1 for v in wins.values())
+    assert measure_visual(tmp_path / "weights" / "validation") == card
+    assert VisualQuality(Role.VALIDATION, weights=tmp_path / "weights").digest == judge.digest
 
 
-def test_share_won_counts_wins() -> None:
-    """A judge of brightness sees through `salt_and_pepper` as a coin does, and never likes what is darkened."""
+def test_wins_are_counted_beside_what_was_stated() -> None:
+    """A judge that dislikes every change wins always, though by so little that it states only a little over one half."""
 
     class Darkness(VisualNetwork):
         def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             mean = -(video - video[:1]).abs().flatten(1).mean(1)
             return mean, mean
 
-    assert share_won(Darkness(NETWORK), ("noise", "blur"), 5) == {"noise": 1.0, "blur": 1.0}
+    wins = wins_over(Darkness(NETWORK), ("noise", "blur"), 5)
+    assert {k: w.share for k, w in wins.items()} == {"noise": 1.0, "blur": 1.0}
+    assert all(0.5 < w.stated < 0.6 for w in wins.values())
+    assert isinstance(wins["noise"], Wins)
 
 
 def _saved(folder: Path, seed: int = 0) -> VisualNetwork:
@@ -155,7 +160,7 @@ def test_any_size_is_scored(side: int, frames: int, tmp_path: Path) -> None:
     """Nothing assumes a size: what is no multiple of 8 is cut around the middle."""
     _saved(tmp_path / "reward")
     (score,) = scored(VisualQuality("reward", weights=tmp_path), [_film("a", side, frames)])
-    assert score.noise > 0
+    assert score.noise > 1.28
     assert set(score.parts) == {"sigma", "mirror"}
 
 

@@ -70,7 +70,7 @@ def wins_over(
 
 
 def summary(wins: dict[str, Wins]) -> dict[str, float]:
-    """The mean share won over kinds seen in training and over unseen ones, what was stated of them, and every kind's."""
+    """The mean share won over kinds seen in training and over unseen ones, what was stated of it, and each kind's."""
     found: dict[str, float] = {}
     for name, kinds in (("seen", LOOKS), ("unseen", UNSEEN_LOOKS)):
         own = [w for k, w in wins.items() if k in kinds]

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from post_train.rewards.base import Dimension, Film, Score
+from post_train.rewards.base import Dimension, Film, RewardError, Score
 from post_train.rewards.reader_blocks import Mixing
 from post_train.rewards.visual_network import VisualConfig, VisualNetwork
 
@@ -89,15 +89,14 @@ class VisualQuality:
 
     @torch.no_grad()
     def score(self, films: Sequence[Film]) -> list[Score]:
-        """One score a film; ValueError for a film under 16 pixels or two frames, whose looks cannot be told."""
+        """One score a film; RewardError for a film under 16 pixels or two frames, whose looks cannot be told."""
         return [self._score(film) for film in films]
 
     def _score(self, film: Film) -> Score:
-        count, height, width, channels = film.frames.shape
-        if min(height, width) < 2 * _MULTIPLE or count < 2 or channels != 3:
-            raise ValueError(
-                f"film {film.name!r} is {film.frames.shape}; looks are told of [F, H, W, 3], at least 2 frames of 16x16"
-            )
+        shape = film.frames.shape
+        if len(shape) != 4 or min(shape[1:3]) < 2 * _MULTIPLE or shape[0] < 2 or shape[3] != 3:
+            why = f"looks are told of [F, H, W, 3] with at least 2 frames of 16x16, it is {list(shape)}"
+            raise RewardError(self.name, film.name, why)
         mean, log_sigma = self.network(_views(film.frames))
         sigma = float(log_sigma.exp().mean())
         apart = float((mean[0] - mean[1]).abs()) / 2

@@ -16,7 +16,7 @@ from post_train.data.model_films import ModelFilms
 from post_train.data.preferences import Variety
 from post_train.recipes import judges_visual
 from post_train.recipes.judges_visual import VisualRecipe
-from post_train.rewards.base import Dimension, Film, scored
+from post_train.rewards.base import Dimension, Film, RewardError, scored
 from post_train.rewards.reader_blocks import Mixing
 from post_train.rewards.roles import Role
 from post_train.rewards.visual import VisualQuality, VisualWeightsError, load_visual, save_visual
@@ -111,7 +111,7 @@ def test_a_run_ships_a_judge_with_its_card(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_wins_are_counted_beside_what_was_stated() -> None:
-    """A judge that dislikes every change wins always, though by so little that it states only a little over one half."""
+    """A judge that dislikes every change wins always, though by so little that it states hardly more than a half."""
 
     class Darkness(VisualNetwork):
         def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,7 +177,7 @@ def test_a_mirror_image_looks_the_same(tmp_path: Path) -> None:
 def test_what_has_no_looks_is_refused(side: int, frames: int, tmp_path: Path) -> None:
     """A film too small or of one frame is refused with its name."""
     _saved(tmp_path / "reward")
-    with pytest.raises(ValueError, match=r"film 'tiny'"):
+    with pytest.raises(RewardError, match=r"'visual-reward'.*film 'tiny'"):
         VisualQuality("reward", weights=tmp_path).score([_film("tiny", side, frames)])
 
 

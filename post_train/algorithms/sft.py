@@ -26,7 +26,7 @@ from post_train.losses import flow_matching_errors, logit_normal_levels, noised,
 from post_train.muon import Muon
 from post_train.precision import Precision
 
-_COLUMNS_STEP = 16  # text columns grow by this, so that a compiled model meets few shapes
+_COLUMNS_STEP = 8
 _HIGH_NOISE = 0.75
 
 
@@ -111,6 +111,7 @@ class SftTask:
             add_lora(transformer, config.lora)
         if config.gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
+        self._columns = text_columns(data)
         self._cross_attention = use_training_attention(transformer)
         shard(transformer, list(transformer.blocks), ranks)
         self.module: nn.Module = TrainedOnly(transformer)
@@ -169,8 +170,8 @@ class SftTask:
         return errors, float(high.mean() if len(high) else errors.detach().mean())
 
     def _velocity(self, x: Tensor, sigmas: Tensor, texts: list[str]) -> Tensor:
-        states, lengths = padded_texts([self.data.embeddings.read(text) for text in texts])
-        columns, device = states.shape[1], self.ranks.device
+        columns, device = self._columns, self.ranks.device
+        states, lengths = padded_texts([self.data.embeddings.read(text) for text in texts], columns)
         bias = padding_bias(lengths, columns) if columns < TEXT_TOKENS else None
         self._cross_attention.bias = None if bias is None else bias.to(device)
         # Each weight is cast once a pass, so a cache of the casts would only keep a second model in memory.
@@ -193,14 +194,19 @@ class SftTask:
         return clip.caption
 
 
-def padded_texts(embeds: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Embeddings [L, D] of different length as states [B, K, D] with zeros beyond each one's own length [B].
+def text_columns(data: SftData) -> int:
+    """K for every batch of a run, so that a compiled model meets one shape: room for the longest of all captions.
 
-    K leaves every row a zero column to stand for its padding, unless a prompt fills all 512.
+    It leaves every row a zero column to stand for its padding, unless a prompt fills all 512.
     """
+    texts = {"", *(text for clip in data.clips.clips for text in (clip.caption, *clip.others))}
+    needed = max(data.embeddings.length(text) for text in texts) + 1
+    return min(TEXT_TOKENS, -(-needed // _COLUMNS_STEP) * _COLUMNS_STEP)
+
+
+def padded_texts(embeds: list[Tensor], columns: int) -> tuple[Tensor, Tensor]:
+    """Embeddings [L, D] of different length as states [B, K, D], zero beyond each one's own length [B]."""
     lengths = torch.tensor([len(e) for e in embeds])
-    needed = int(lengths.max()) + 1
-    columns = min(TEXT_TOKENS, -(-needed // _COLUMNS_STEP) * _COLUMNS_STEP)
     states = embeds[0].new_zeros(len(embeds), columns, embeds[0].shape[1])
     for row, own in zip(states, embeds, strict=True):
         row[: len(own)] = own

@@ -45,5 +45,9 @@ class PromptEmbeddings:
         """The embedding [L, D] of a prompt that was prepared."""
         return self._files.read(self._key(prompt))["embeds"]
 
+    def length(self, prompt: str) -> int:
+        """How many tokens of its own a prompt has that was prepared."""
+        return self._files.shape(self._key(prompt), "embeds")[0]
+
     def _key(self, prompt: str) -> str:
         return embedding_key(prompt, text_encoder=self._text_encoder)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -39,7 +39,18 @@ class KeyedFiles:
         try:
             return load_file(self.path(key))
         except SafetensorError as error:
-            raise ValueError(f"{self.path(key)} is damaged ({error}); delete it and it is made anew") from None
+            raise self._damaged(key, error) from None
+
+    def _damaged(self, key: str, error: SafetensorError) -> ValueError:
+        return ValueError(f"{self.path(key)} is damaged ({error}); delete it and it is made anew")
+
+    def shape(self, key: str, name: str) -> tuple[int, ...]:
+        """The shape of one tensor of `key`, by the file's header alone. Raises as `read` does."""
+        try:
+            with safe_open(self.path(key), "pt") as file:
+                return tuple(file.get_slice(name).get_shape())
+        except SafetensorError as error:
+            raise self._damaged(key, error) from None
 
     def write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Stores the tensors of `key`; two processes may write one key at once, for they write the same."""

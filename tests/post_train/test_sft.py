@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from engines.engine import load_engine
 from engines.errors import EngineError, InvalidModel
+from post_train.algorithms.sft import text_columns
 from post_train.checkpoint import CheckpointError, checkpoints, latest_checkpoint
 from post_train.lora import Lora
 from post_train.model_parts import load_transformer
@@ -178,6 +179,18 @@ def test_a_clip_alone_is_enough(tiny_wan: Path, tmp_path: Path) -> None:
     run = small_run(small_sft(steps=1), tiny_wan, write_clips(tmp_path / "one", 1), tmp_path / "run")
     run.train()
     assert run.clips.rows(1, 4) == [0, 0, 0, 0]
+
+
+def test_a_caption_may_fill_all_its_tokens(tiny_wan: Path, tmp_path: Path) -> None:
+    """A caption beyond 512 tokens is cut as in serving, and trains beside a short one and the empty prompt."""
+    folder = write_clips(tmp_path / "long", 2)
+    (folder / "clip-0.txt").write_text("a red ball rolls " * 400)
+    run = small_run(small_sft(steps=2), tiny_wan, folder, tmp_path / "run")
+    assert run.embeddings.length(run.clips.clips[0].caption) == 512
+    run.train()
+    short = small_run(small_sft(), tiny_wan, write_clips(tmp_path / "short", 1), tmp_path / "other")
+    assert text_columns(short.task.data) % 8 == 0
+    assert text_columns(short.task.data) > short.embeddings.length(short.clips.clips[0].caption)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_wan: Path, clips: Path, tmp_path: Path) -> None:

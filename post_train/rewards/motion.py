@@ -24,6 +24,8 @@ from post_train.rewards.trajectories import absent_share, boxes, doubled_share, 
 _UNEXPLAINED = 20.0  # grey levels: what a warp may miss by without having missed a thing
 _STIRRED = 6.0  # grey levels: a smaller change of a pixel is not seen
 _STILL_AREA = 0.002  # a pair of frames of which less has changed stands still
+_TRAVEL = 0.05  # sides: an object that ranges less has not gone anywhere
+_ALIVE = 0.3  # of an object's own pixels: if fewer change, it does nothing in its place either
 _FORETOLD = 0.25  # sides: a track with a greater surprise answers for nothing at that step
 _USUAL_TREMOR = 0.06  # sides: third differences that a reader makes of its own
 _LEAST_FRAMES, _LEAST_SIDE = 5, 32
@@ -107,22 +109,41 @@ def _disorder(frames: Frames) -> tuple[float, float]:
     return gain / (total + 1e-3), total / last / (float(np.mean(farther)) + 0.1)
 
 
+def _changed(frames: Frames, *, blur: float, lag: int) -> NDArray[np.bool_]:
+    """Where a frame differs to the eye from the one `lag` later, bool [F - lag, H, W].
+
+    A blur of so many pixels (at a side of 64) keeps grain that boils in place from being taken for motion.
+    """
+    if blur:
+        sigma = blur * min(frames.shape[1:3]) / 64
+        frames = np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in frames]).astype(np.uint8)
+    values = frames.astype(np.int16)
+    return np.abs(values[lag:] - values[:-lag]).mean(-1) > _STIRRED
+
+
+def _stride(frames: Frames) -> int:
+    """Three of seventeen frames: far enough apart that the slowest motion shows through a blur."""
+    return max(1, round(3 / 16 * (len(frames) - 1)))
+
+
 def _still_share(frames: Frames) -> float:
-    """The share of steps in which next to nothing of the picture changes."""
-    changed = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(-1) > _STIRRED
-    return float((changed.mean((1, 2)) < _STILL_AREA).mean())
+    """The share of time in which next to nothing of the picture changes, from frame to frame or under its grain."""
+    steps = _changed(frames, blur=0.0, lag=1).mean((1, 2)) < _STILL_AREA
+    strides = _changed(frames, blur=2.5, lag=_stride(frames)).mean((1, 2)) < _STILL_AREA
+    return float(max(steps.mean(), strides.mean()))
 
 
 def _idle_share(frames: Frames, seen: Reading) -> float:
     """The share of objects that neither go anywhere nor change their look, whatever moves around them."""
     if not seen.objects:
         return 0.0
-    changed = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(-1) > 2 * _STIRRED
+    lag = _stride(frames)
+    changed = _changed(frames, blur=1.2, lag=lag)
     idle = 0
     for thing in seen.objects:
-        inside = boxes((thing,), *frames.shape[1:3], reach=0.6)[:-1]
+        inside = boxes((thing,), *frames.shape[1:3], reach=0.6)[:-lag]
         stirred = float(changed[inside].mean()) if inside.any() else 0.0
-        idle += travel(thing.track) < 0.05 and stirred < 0.08
+        idle += travel(thing.track) < _TRAVEL and stirred < _ALIVE
     return idle / len(seen.objects)
 
 

@@ -198,6 +198,17 @@ def test_a_still_thing_in_the_rain_does_not_move() -> None:
     assert motion_parts(spinning, seen).moving > 0.9
 
 
+@pytest.mark.parametrize("grain", [0.0, 3.0, 8.0])
+def test_grain_is_no_motion(grain: float) -> None:
+    """A frozen clip stays frozen when noise boils over it, and a true one keeps moving."""
+    for clip in CLIPS[:12]:
+        noise = np.random.default_rng(clip.seed).normal(0, grain, clip.frames.shape)
+        held = np.repeat(clip.frames[:1], len(clip.frames), axis=0)
+        still, moving = (np.clip(f + noise, 0, 255).astype(np.uint8) for f in (held, clip.frames))
+        assert motion_parts(still, _true_reading(clip)).moving < 0.1
+        assert motion_parts(moving, _true_reading(clip)).moving > 0.9
+
+
 def test_the_reward_tells_value_noise_and_parts() -> None:
     """The value is the mean of two views, the noise half of what is between them, and VBench's pair stands beside."""
     clips = CLIPS[:4]

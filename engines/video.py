@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EncodingFailed, UnknownName
+from engines.whole_writes import appearing_whole
 
 VideoFormat: TypeAlias = Literal["mp4", "webm", "mp4-av1", "webm-vp9"]
 H264Encoder: TypeAlias = Literal["libx264", "h264_nvenc"]
@@ -84,7 +84,7 @@ def write_video(
     _check(frames_FHWC, fps)
     frames_FHWC = even_sized(frames_FHWC)
     if isinstance(target, Path):
-        with _appearing_whole(target) as partial:
+        with appearing_whole(target) as partial:
             _encode(frames_FHWC, partial, fps, recipe)
     else:
         with tempfile.TemporaryDirectory(prefix="rushes-") as folder:
@@ -130,30 +130,6 @@ def _encode(frames_FHWC: NDArray[np.uint8], path: Path, fps: int, recipe: _Recip
             container.mux(stream.encode(None))
     except (FFmpegError, ValueError) as error:
         raise EncodingFailed(f"the encoder {recipe.encoder} failed: {error}") from error
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name, on disk for good, when the block ends well."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    partial = Path(name)
-    try:
-        os.fchmod(descriptor, 0o644)  # mkstemp makes it private, and a film is there to be read
-        yield partial
-        os.fsync(descriptor)
-        partial.replace(path)
-        _fsync_folder(path.parent)
-    finally:
-        os.close(descriptor)
-        partial.unlink(missing_ok=True)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _recipe(video_format: str) -> _Recipe:

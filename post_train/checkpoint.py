@@ -7,7 +7,6 @@ so a process killed at any moment leaves the last complete one.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from engines.whole_writes import flush
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
@@ -41,14 +42,6 @@ class Checkpoint:
     step: int
     tensors: dict[str, dict[str, Tensor]]
     facts: dict[str, Any]
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -77,7 +70,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} cannot be written to {run}: {error}; those before it are intact"
         ) from error
-    _flush(run)
+    flush(run)
     for old in checkpoints(run)[:-_KEEP]:
         shutil.rmtree(old)
     return final
@@ -87,13 +80,13 @@ def _write_parts(part: Path, checkpoint: Checkpoint) -> None:
     part.mkdir()
     for group, tensors in checkpoint.tensors.items():
         save_file({k: v.contiguous() for k, v in tensors.items()}, part / f"{group}.safetensors")
-        _flush(part / f"{group}.safetensors")
+        flush(part / f"{group}.safetensors")
     facts = {"step": checkpoint.step, **checkpoint.facts}
     texts = {"facts.json": facts} | ({MANIFEST: facts["manifest"]} if "manifest" in facts else {})
     for name, content in texts.items():
         (part / name).write_text(json.dumps(content, indent=1, sort_keys=True))
-        _flush(part / name)
-    _flush(part)
+        flush(part / name)
+    flush(part)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from post_train.command_options import PrecisionName, Threads, chosen_precision, start_torch, tell
 from post_train.data_command import best_of, curate
 from post_train.judge_command import reward
 from post_train.sft_command import sft
@@ -56,10 +55,8 @@ def train_diorama(
         Path | None, typer.Option(help="The VAE that makes the latents.", show_default="runs/diorama-vae/model")
     ] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one beside other work is often the best.")] = 1,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 where the processor has matrix units for it")
-    ] = None,
+    threads: Threads = 1,
+    precision: PrecisionName = None,
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Compile the transformer first (a minute; 1.4 times the steps a second).")
     ] = False,
@@ -72,40 +69,32 @@ def train_diorama(
 ) -> None:
     """Train the built-in model's parts from nothing, resumably: VAE, then latents and base."""
     recipe = Recipe(context.info_name or "")
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    import torch  # noqa: PLC0415  after the thread count is known, and not before the command is called
-
-    torch.set_num_threads(threads)
-    from post_train.precision import best_precision, named_precision  # noqa: PLC0415
+    start_torch(threads)
     from post_train.recipes import diorama_base, diorama_vae  # noqa: PLC0415
     from post_train.runs import BaseRun, RunOptions, train_vae  # noqa: PLC0415
 
-    console = Console(stderr=True)
     options = RunOptions(
         folder=run or _RUNS / (Recipe.BASE if recipe is Recipe.LATENTS else recipe),
-        precision=named_precision(precision) if precision else best_precision(),
+        precision=chosen_precision(precision),
         compile_model=compile_model,
         minutes=minutes,
         start_from=start_from,
     )
 
-    def report(line: str) -> None:
-        console.print(line, highlight=False)
-
     if recipe is Recipe.VAE:
-        train_vae(diorama_vae.recipe(), options, report)
+        train_vae(diorama_vae.recipe(), options, tell)
         return
     if recipe is Recipe.DECODER:
         finished = options.start_from or vae or _RUNS / Recipe.VAE / "model"
-        train_vae(diorama_vae.decoder_recipe(), replace(options, start_from=finished), report)
+        train_vae(diorama_vae.decoder_recipe(), replace(options, start_from=finished), tell)
         return
     base = BaseRun(diorama_base.recipe(), options, vae=vae or _RUNS / Recipe.VAE / "model")
     if export is not None:
         base.export(export)
     elif recipe is Recipe.LATENTS:
-        base.cache.build_all(report)
+        base.cache.build_all(tell)
     else:
-        base.train(report)
+        base.train(tell)
 
 
 train.command("sft")(sft)

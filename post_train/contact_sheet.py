@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from engines.whole_writes import write_whole
+
 _LABEL = 16
 
 
@@ -40,7 +42,4 @@ def write_sheet(path: Path, films: Sequence[tuple[str, NDArray[np.uint8]]], *, a
     """Writes the contact sheet of `films` as a PNG, whole or not at all."""
     buffer = io.BytesIO()
     contact_sheet(films, across=across).save(buffer, format="PNG", optimize=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(buffer.getvalue())
-    part.rename(path)
+    write_whole(path, buffer.getvalue())

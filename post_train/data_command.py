@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from post_train.command_options import start_torch, tell
 
 if TYPE_CHECKING:
     from post_train.rewards.diorama import TextAlignment
@@ -37,11 +37,11 @@ def curate(
     from post_train.recipes.curation import diorama_curation  # noqa: PLC0415
 
     candidates = Candidates(first_seed=first_seed, clips=clips, side=side, num_frames=frames)
-    measures = measure(candidates, folder, reader=reward.judge, reward=reward, tell=_tell)
+    measures = measure(candidates, folder, reader=reward.judge, reward=reward, tell=tell)
     chosen, done = choose(candidates, diorama_curation(), measures, judge=reward.digest)
     chosen.write(out)
     typer.echo(told(done))
-    _tell(f"wrote {out}: rushes train sft --model diorama --data {out}")
+    tell(f"wrote {out}: rushes train sft --model diorama --data {out}")
 
 
 def best_of(
@@ -66,19 +66,16 @@ def best_of(
     texts = wild_prompts(first_seed, prompts, num_frames=engine.card.defaults.num_frames)
     digest = model_digests(parent).whole
     config = BestOf(count=count, batch=count)
-    chosen = write_best_of(folder, texts, config, engine=engine, model_digest=digest, reward=reward, tell=_tell)
+    chosen = write_best_of(folder, texts, config, engine=engine, model_digest=digest, reward=reward, tell=tell)
     mean = sum(c.value for c in chosen) / len(chosen)
     all_made = [v for c in chosen for v in c.values]
-    _tell(f"mean score {mean:.3f}, of all films {sum(all_made) / len(all_made):.3f}")
-    _tell(f"rushes train sft --model {model} --recipe best-of-8 --data {folder}")
+    tell(f"mean score {mean:.3f}, of all films {sum(all_made) / len(all_made):.3f}")
+    tell(f"rushes train sft --model {model} --recipe best-of-8 --data {folder}")
 
 
 def _reward(judge: str, threads: int) -> TextAlignment:
     """Text alignment by a judge that may choose: the held-out one judges what is published, and nothing else."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    import torch  # noqa: PLC0415  not before the command is called
-
-    torch.set_num_threads(threads)
+    start_torch(threads)
     from post_train.rewards.diorama import TextAlignment  # noqa: PLC0415
     from post_train.rewards.judges import judge_folder, judge_from, load_judge  # noqa: PLC0415
     from post_train.rewards.roles import Role  # noqa: PLC0415
@@ -87,7 +84,3 @@ def _reward(judge: str, threads: int) -> TextAlignment:
     if judge == Role.HELD_OUT or folder.resolve() == judge_folder(Role.HELD_OUT).resolve():
         raise ValueError("the held-out judge chooses nothing; use reward")
     return TextAlignment(judge_from(folder) if folder.is_dir() else load_judge(judge))
-
-
-def _tell(line: str) -> None:
-    Console(stderr=True).print(line, highlight=False, soft_wrap=True)

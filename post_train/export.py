@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +19,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from engines.card import CARD_FILE, CARD_VERSION, ModelCard
+from engines.whole_writes import folder_appearing_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +56,6 @@ def export_pipeline(folder: Path, parts: Parts, card: ModelCard, manifest: dict[
 
     The old folder is replaced in one rename, so a reader never meets half a model.
     """
-    part = folder.with_name(f".{folder.name}.part{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
     pipeline = WanPipeline(
         tokenizer=cast("Any", parts.tokenizer),
         text_encoder=_halved(parts.text_encoder),
@@ -72,14 +69,9 @@ def export_pipeline(folder: Path, parts: Parts, card: ModelCard, manifest: dict[
             ),
         ),
     )
-    pipeline.save_pretrained(part, safe_serialization=True)
-    _say_float32(part / "text_encoder" / "config.json")
-    (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
-    (part / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    (part / "README.md").write_text(readme)
-    old = folder.with_name(f".{folder.name}.old{os.getpid()}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with folder_appearing_whole(folder) as part:
+        pipeline.save_pretrained(part, safe_serialization=True)
+        _say_float32(part / "text_encoder" / "config.json")
+        (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
+        (part / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        (part / "README.md").write_text(readme)

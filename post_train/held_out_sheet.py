@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from engines.catalog import find_model
 from engines.engine import load_engine
-from engines.types import GenerationRequest, GenerationResult, VideoSpec
 from post_train.contact_sheet import write_sheet
 from post_train.data.diorama.world import make_clip
+from post_train.films import FilmOrder, draw_films
 
 _FIRST_SEED = 2_000_000_000  # of clips that no run trains on
 
@@ -28,23 +28,8 @@ def held_out_prompts(count: int) -> list[str]:
 def held_out_films(model: Path, count: int) -> list[tuple[str, NDArray[np.uint8]]]:
     """(prompt, frames uint8 [F, H, W, 3]) with the model's own defaults and seeds 0, 1, 2, ..."""
     engine = load_engine(model)
-    d = engine.card.defaults
-    spec = VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps)
-    requests = [
-        GenerationRequest(
-            request_id=str(i),
-            prompt=prompt,
-            negative_prompt=d.negative_prompt,
-            spec=spec,
-            num_inference_steps=d.num_inference_steps,
-            guidance_scale=d.guidance_scale,
-            flow_shift=d.flow_shift,
-            sampler=d.sampler,
-            seed=i,
-        )
-        for i, prompt in enumerate(held_out_prompts(count))
-    ]
-    return [(e.request.prompt, e.frames) for e in engine.generate(requests) if isinstance(e, GenerationResult)]
+    orders = [FilmOrder(name=str(i), prompt=p, seed=i) for i, p in enumerate(held_out_prompts(count))]
+    return [(order.prompt, film.frames) for order, film in draw_films(engine, orders, batch=count)]
 
 
 if __name__ == "__main__":

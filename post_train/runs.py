@@ -13,6 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from engines.whole_writes import folder_appearing_whole
 from post_train.algorithms.base_training import BaseTask
 from post_train.algorithms.vae import VaeTask
 from post_train.checkpoint import CheckpointError, latest_checkpoint
@@ -79,10 +80,8 @@ def save_vae(vae: AutoencoderKLWan, average: WeightAverage, folder: Path, *, sid
     vae.half().float()
     mean, std = latent_statistics(vae, side=side, num_frames=num_frames)
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-    part = folder.with_name(f".{folder.name}.part")
-    vae.save_pretrained(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with folder_appearing_whole(folder) as part:
+        vae.save_pretrained(part)
 
 
 def load_vae(folder: Path) -> AutoencoderKLWan:
@@ -181,7 +180,8 @@ class BaseRun:
 def _tokenizer(folder: Path, recipe: BaseRecipe, start_from: Path | None) -> PreTrainedTokenizerFast:
     """The run's tokenizer: that of the model it starts from, or trained once on wild captions; kept with the run."""
     if start_from is not None and not folder.is_dir():
-        shutil.copytree(start_from / "tokenizer", folder)
+        with folder_appearing_whole(folder) as part:
+            shutil.copytree(start_from / "tokenizer", part, dirs_exist_ok=True)
     if not folder.is_dir():
         texts = (
             make_clip(recipe.base.latents.first_seed + i, side=32, split=Split.WILD).captions
@@ -190,7 +190,6 @@ def _tokenizer(folder: Path, recipe: BaseRecipe, start_from: Path | None) -> Pre
         tokenizer = train_tokenizer(
             (t for c in texts for t in (c.full.text, c.short.text)), recipe.base.text_encoder.vocabulary
         )
-        part = folder.with_name(f".{folder.name}.part")
-        tokenizer.save_pretrained(part)
-        part.rename(folder)
+        with folder_appearing_whole(folder) as part:
+            tokenizer.save_pretrained(part)
     return PreTrainedTokenizerFast.from_pretrained(folder)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from post_train.command_options import announce_threads, chosen_precision, start_torch, tell
 
 if TYPE_CHECKING:
     from post_train.recipes.sft import SftRecipe
@@ -93,7 +94,7 @@ def sft(
 
     Several machines: torchrun --nnodes ... --nproc-per-node N -m post_train.sft_command, and the same options.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    announce_threads(threads)
     from post_train.recipes.sft import check_run, named_recipe, with_changes, with_lora  # noqa: PLC0415  when called
 
     named = named_recipe(recipe or ("diorama-sft" if model == "diorama" else "wan-sft"))
@@ -160,17 +161,16 @@ def _merge_lora(model: str, folder: Path) -> None:
 
 
 def _train(model: str, data: str, recipe: SftRecipe, machine: _Machine) -> None:
+    start_torch(machine.threads)
     import torch  # noqa: PLC0415
 
-    torch.set_num_threads(machine.threads)
     from engines.catalog import find_model  # noqa: PLC0415
     from post_train.data.sources import open_source  # noqa: PLC0415
     from post_train.distributed import leave_ranks, start_ranks  # noqa: PLC0415
-    from post_train.precision import best_precision, named_precision  # noqa: PLC0415
     from post_train.sft_run import SftOptions, SftRun, training_spec  # noqa: PLC0415
 
     cuda = torch.cuda.is_available()
-    chosen = named_precision(machine.precision) if machine.precision else ("bf16" if cuda else best_precision())
+    chosen = chosen_precision(machine.precision or ("bf16" if cuda else None))
     if chosen == "fp32" and recipe.frozen == "bf16":
         recipe = replace(recipe, frozen="fp32")
     options = SftOptions(
@@ -181,18 +181,13 @@ def _train(model: str, data: str, recipe: SftRecipe, machine: _Machine) -> None:
         resume=machine.resume,
         compile_model=machine.compile_model,
     )
-    console = Console(stderr=True)
-
-    def report(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
-
     parent = find_model(model)
     spec = training_spec(recipe.geometry, parent)
     d = recipe.diorama
     source = open_source(data, num_frames=spec.num_frames, split=d.split, first_seed=d.first_seed, clips=d.clips)
     ranks = start_ranks(torch.device("cuda" if cuda else "cpu"))
     try:
-        run = SftRun(recipe, options, model=parent, source=source, ranks=ranks, report=report)
+        run = SftRun(recipe, options, model=parent, source=source, ranks=ranks, report=tell)
         run.report(run.effective_batch())
         run.train()
     finally:

@@ -7,7 +7,6 @@ precision that the parent's is.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from engines.card import CARD_FILE, CARD_VERSION, read_card
 from engines.components import build_on_meta
 from engines.model_folder import check_weights, read_config, read_header
+from engines.whole_writes import folder_appearing_whole
 from post_train.lora import Lora, save_lora
 
 _STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -46,9 +46,7 @@ def export_transformer(folder: Path, parent: Path, weights: dict[str, torch.Tens
     """
     if folder.resolve() == parent.resolve():
         raise ValueError(f"{folder} is the model that was fine-tuned; export to another folder")
-    part = _part_of(folder)
-    part.mkdir(parents=True)
-    try:
+    with folder_appearing_whole(folder) as part:
         for item in sorted(parent.iterdir()):
             if item.name not in _NOT_INHERITED and not item.name.startswith("."):
                 copy = shutil.copytree if item.is_dir() else shutil.copy2
@@ -57,21 +55,13 @@ def export_transformer(folder: Path, parent: Path, weights: dict[str, torch.Tens
         card = read_card(parent)
         (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
         _write_origin(part, manifest, how="the folder with `WanPipeline.from_pretrained`")
-        _take_place(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def export_lora(folder: Path, transformer: WanTransformer3DModel, lora: Lora, manifest: dict[str, Any]) -> None:
     """Writes the adapter of `transformer` as a folder for `WanPipeline.load_lora_weights`, whole or not at all."""
-    part = _part_of(folder)
-    part.mkdir(parents=True)
-    try:
+    with folder_appearing_whole(folder) as part:
         save_lora(transformer, lora, part)
         _write_origin(part, manifest, how="it into the parent's pipeline with `load_lora_weights`")
-        _take_place(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _save_transformer(target: Path, source: Path, weights: dict[str, torch.Tensor]) -> None:
@@ -97,18 +87,3 @@ def _write_origin(folder: Path, manifest: dict[str, Any], *, how: str) -> None:
         how=how,
     )
     (folder / "README.md").write_text(text)
-
-
-def _part_of(folder: Path) -> Path:
-    part = folder.with_name(f".{folder.name}.part{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    return part
-
-
-def _take_place(part: Path, folder: Path) -> None:
-    """Puts `part` where `folder` was, in renames alone."""
-    old = folder.with_name(f".{folder.name}.old{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

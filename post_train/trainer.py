@@ -28,6 +28,7 @@ from post_train.checkpoint import (
 )
 from post_train.distributed import ALONE, Ranks, placed, whole
 from post_train.ema import WeightAverage
+from post_train.random_numbers import generator_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,7 @@ def recipe_hash(config: Any) -> str:
 
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The random numbers of one step: the same whenever and however often the step is run."""
-    digest = hashlib.sha256(f"{seed}:{step}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return generator_of(f"{seed}:{step}")
 
 
 class Trainer:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from post_train.command_options import (
+    JudgeMinutes,
+    PrecisionName,
+    Threads,
+    announce_threads,
+    chosen_precision,
+    start_torch,
+    tell,
+)
 from post_train.rewards.roles import Role
 
 _FIRST_CLIP = 1_200_000_000  # of clips whose captions no run trains a model on
@@ -29,13 +37,9 @@ def visual(
         Path | None,
         typer.Option(help="Where the judge's folder is written.", show_default="runs/visual-JUDGE/judges"),
     ] = None,
-    minutes: Annotated[
-        float, typer.Option(help="Stop after so many minutes, with a checkpoint and the judge as it is.")
-    ] = math.inf,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one beside other work is often the best.")] = 1,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 where the processor has matrix units for it")
-    ] = None,
+    minutes: JudgeMinutes = math.inf,
+    threads: Threads = 1,
+    precision: PrecisionName = None,
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Compile the network first (a minute; three times the steps a second).")
     ] = False,
@@ -44,28 +48,25 @@ def visual(
     ] = False,
 ) -> None:
     """Train a judge of looks (visual quality), resumably; in the end it is measured on spoilt clips of all kinds."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    import torch  # noqa: PLC0415  after the thread count is known, and not before the command is called
-
-    torch.set_num_threads(threads)
-    from post_train.precision import best_precision, named_precision  # noqa: PLC0415
+    start_torch(threads)
     from post_train.recipes import judges_visual  # noqa: PLC0415
     from post_train.visual_runs import VisualOptions, measure_visual, train_visual  # noqa: PLC0415
 
-    console = Console(stderr=True)
     if measure:
-        console.print_json(data=measure_visual((weights or Path("runs") / f"visual-{judge}" / "judges") / judge))
+        Console(stderr=True).print_json(
+            data=measure_visual((weights or Path("runs") / f"visual-{judge}" / "judges") / judge)
+        )
         return
     folder = run or Path("runs") / f"visual-{judge}"
     options = VisualOptions(
         folder=folder,
         weights=weights or folder / "judges",
-        precision=named_precision(precision) if precision else best_precision(),
+        precision=chosen_precision(precision),
         compile_model=compile_model,
         minutes=minutes,
         films=films,
     )
-    train_visual(judge, judges_visual.recipe(judge), options, lambda s: console.print(s, highlight=False))
+    train_visual(judge, judges_visual.recipe(judge), options, tell)
 
 
 def films(
@@ -82,16 +83,15 @@ def films(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Make films of captions that no model trains on by the serving engine, for judges of looks to learn from."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    announce_threads(threads)
     from engines.catalog import find_model  # noqa: PLC0415
     from post_train.data.model_films import FilmsWanted, make_films, make_round_trips  # noqa: PLC0415
 
     if round_trip and steps is not None:
         raise ValueError(f"a round trip has no steps; leave out --steps {steps} or --round-trip")
 
-    console = Console(stderr=True)
     wanted = FilmsWanted(first_clip=first_clip, count=count, steps=steps)
     if round_trip:
         make_round_trips(find_model(model), out, wanted)
         return
-    make_films(find_model(model), out, wanted, lambda s: console.print(s, highlight=False))
+    make_films(find_model(model), out, wanted, tell)

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engines.whole_writes import appearing_whole
 from post_train.algorithms.judge_training_clips import Truth, judge_clip
 from post_train.algorithms.vae import clip_tensor
 from post_train.algorithms.whole_clip_vae import channels_last, decode, encode_moments
 from post_train.data.diorama.world import VERSION
+from post_train.data.latents import tensors_digest
 from post_train.precision import Precision, autocast
 
 _CODE_VERSION = 1
@@ -30,11 +32,7 @@ _BATCH = 4
 
 def vae_digest(vae: AutoencoderKLWan) -> str:
     """A hash of all of a VAE's weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(vae.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return tensors_digest(vae.state_dict())[:16]
 
 
 @torch.inference_mode()
@@ -109,6 +107,5 @@ class RoundTrips:
             "place": np.stack([c[1].place for c in clips]),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self._path(index).with_suffix(".part")
-        save_file({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in group.items()}, part)
-        part.rename(self._path(index))
+        with appearing_whole(self._path(index)) as part:
+            save_file({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in group.items()}, part)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engines.engine import Engine
+from engines.whole_writes import write_whole
 from post_train.data.clips import METADATA
 from post_train.data.lossless import SUFFIX, write_lossless
 from post_train.films import FilmOrder, draw_films
@@ -71,7 +72,7 @@ def write_best_of(
         tell(f"{len(done)} of {len(prompts)} prompts: best {choice.value:.3f} of {config.count}")
     chosen = [done[p] for p in prompts]
     lines = "".join(json.dumps({"file": c.file, "caption": c.prompt}) + "\n" for c in chosen)
-    _replace(folder / METADATA, lines)
+    write_whole(folder / METADATA, lines.encode())
     return chosen
 
 
@@ -99,7 +100,7 @@ def _check_origin(folder: Path, prompts: Sequence[str], config: BestOf, model: s
     }
     path = folder / _ORIGIN
     if not path.is_file():
-        _replace(path, json.dumps(origin, indent=1) + "\n")
+        write_whole(path, (json.dumps(origin, indent=1) + "\n").encode())
         return
     before = json.loads(path.read_text())
     differ = [k for k in origin if before.get(k) != origin[k]]
@@ -123,9 +124,3 @@ def _append(path: Path, line: str) -> None:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.rename(path)

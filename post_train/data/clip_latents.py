@@ -20,7 +20,8 @@ from post_train.algorithms.vae import clip_tensor
 from post_train.algorithms.whole_clip_vae import encode_moments
 from post_train.data.clips import SourceClip
 from post_train.data.decoding import ClipError
-from post_train.data.keyed_files import KeyedFiles, key_of
+from post_train.data.keyed_files import KeyedFiles
+from post_train.keys import key_of
 from post_train.model_parts import ModelDigests
 
 # Counts up whenever the same clip would get other latents.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from post_train.data.diorama.record import Clip, Split
 from post_train.data.diorama.world import VERSION, make_clip
 from post_train.data.diorama_clips import CuratedSeeds
 from post_train.data.diorama_truth import wild_faults
+from post_train.keys import key_of
 from post_train.rewards.base import Film, Reward, scored
 from post_train.rewards.motion import Reader
 
@@ -53,7 +53,7 @@ class MeasureFile:
             "world": VERSION,
             "code": CODE_VERSION,
         }
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+        key = key_of(facts)[:20]
         self.path = folder / f"measures-{key}.jsonl"
 
     def read(self) -> dict[str, ClipMeasures]:

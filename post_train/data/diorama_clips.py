@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.types import VideoSpec
+from engines.whole_writes import write_whole
 from post_train.data.clips import SourceClip
 from post_train.data.decoding import ClipError
 from post_train.data.diorama.record import Clip, Split
@@ -46,10 +47,7 @@ class CuratedSeeds:
             "weights": [round(w, 6) for w in self.weights],
             "how": self.how,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(content, sort_keys=True) + "\n")
-        part.rename(path)
+        write_whole(path, (json.dumps(content, sort_keys=True) + "\n").encode())
 
 
 def read_curated(path: Path) -> CuratedSeeds:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from engines.families.wan import Wan
-from post_train.data.keyed_files import KeyedFiles, key_of
+from post_train.data.keyed_files import KeyedFiles
+from post_train.keys import key_of
 
 # Counts up whenever the same text would get another embedding.
 CODE_VERSION = 1

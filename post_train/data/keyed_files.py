@@ -5,9 +5,6 @@ A key is made of named facts; change any of them and another file is meant. A fi
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,10 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-
-def key_of(facts: Mapping[str, str | int]) -> str:
-    """The hash of named facts; their order does not matter."""
-    return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+from engines.whole_writes import appearing_whole
 
 
 class KeyedFiles:
@@ -56,13 +50,8 @@ class KeyedFiles:
         """Stores the tensors of `key`; two processes may write one key at once, for they write the same."""
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part{os.getpid()}")
         try:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, part)
-            with part.open("rb") as written:
-                os.fsync(written.fileno())
-            part.rename(path)
+            with appearing_whole(path) as part:
+                save_file({name: value.contiguous() for name, value in tensors.items()}, part)
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from None
-        finally:
-            part.unlink(missing_ok=True)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +16,12 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engines.whole_writes import appearing_whole, write_whole
 from post_train.algorithms.vae import clip_tensor
 from post_train.algorithms.whole_clip_vae import channels_last, encode_moments
 from post_train.data.diorama.record import Split
 from post_train.data.diorama.world import VERSION, make_clip
+from post_train.keys import key_of
 from post_train.precision import Precision, autocast
 
 _CODE_VERSION = 1
@@ -49,14 +50,18 @@ class Shard:
     short: list[str]
 
 
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of named tensors by their values in fp32, in whatever order and memory layout they come."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def weights_digest(vae: AutoencoderKLWan) -> str:
     """A hash of the encoder's weights: the decoder may improve without making cached latents stale."""
-    digest = hashlib.sha256()
-    for name, value in sorted(vae.state_dict().items()):
-        if name.startswith(("encoder.", "quant_conv.")):
-            digest.update(name.encode())
-            digest.update(value.detach().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_digest({k: v for k, v in vae.state_dict().items() if k.startswith(("encoder.", "quant_conv."))})
 
 
 class LatentCache:
@@ -80,7 +85,7 @@ class LatentCache:
         # The number of shards is left out: a cache may grow without losing what it has.
         facts = {k: v for k, v in asdict(config).items() if k != "shards"}
         facts |= {"vae": weights_digest(vae), "world": VERSION, "code": _CODE_VERSION}
-        self.key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+        self.key = key_of(facts)[:20]
         self.folder = root / self.key
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "facts.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
@@ -117,10 +122,9 @@ class LatentCache:
             short += [c.captions.short.text for c in clips]
             latents.append(self._encode(torch.stack([clip_tensor(c.frames) for c in clips])))
         path = self._path(index)
-        self._replace(path.with_suffix(".json"), json.dumps({"full": full, "short": short}).encode())
-        part = path.with_suffix(f".part{os.getpid()}")
-        save_file({"latents": torch.cat(latents).contiguous()}, part)
-        part.rename(path)
+        write_whole(path.with_suffix(".json"), json.dumps({"full": full, "short": short}).encode())
+        with appearing_whole(path) as part:
+            save_file({"latents": torch.cat(latents).contiguous()}, part)
 
     @torch.no_grad()
     def _encode(self, video: Tensor) -> Tensor:
@@ -129,12 +133,6 @@ class LatentCache:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.safetensors"
-
-    @staticmethod
-    def _replace(path: Path, content: bytes) -> None:
-        part = path.with_name(f"{path.name}.part{os.getpid()}")
-        part.write_bytes(content)
-        part.rename(path)
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from engines.card import read_card
 from engines.engine import load_engine
-from engines.types import GenerationRequest, GenerationResult, VideoSpec
+from engines.whole_writes import folder_appearing_whole
 from post_train.algorithms.judge_training_round_trips import round_trip
 from post_train.data.diorama.world import VERSION, make_clip
+from post_train.films import FilmOrder, draw_films
 
 _TENSORS, _FACTS = "films.safetensors", "films.json"
 _BATCH = 8
@@ -71,31 +71,18 @@ def weights_digest(model: Path) -> str:
 def make_films(model: Path, folder: Path, wanted: FilmsWanted, report: Callable[[str], None]) -> None:
     """Films of `model` by the serving engine, written to `folder` whole or not at all."""
     engine = load_engine(model)
-    d = engine.card.defaults
-    spec = VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps)
-    steps = wanted.steps or d.num_inference_steps
-    requests = [
-        GenerationRequest(
-            request_id=str(seed),
-            prompt=make_clip(seed, side=32).captions.full.text,
-            negative_prompt=d.negative_prompt,
-            spec=spec,
-            num_inference_steps=steps,
-            guidance_scale=d.guidance_scale,
-            flow_shift=d.flow_shift,
-            sampler=d.sampler,
-            seed=seed,
-        )
+    orders = [
+        FilmOrder(name=str(seed), prompt=make_clip(seed, side=32).captions.full.text, seed=seed, steps=wanted.steps)
         for seed in wanted.clips
     ]
-    frames: dict[str, NDArray[np.uint8]] = {}
-    for start in range(0, len(requests), _BATCH):
-        for event in engine.generate(requests[start : start + _BATCH]):
-            if isinstance(event, GenerationResult):
-                frames[event.request.request_id] = event.frames
-        report(f"{len(frames)} of {wanted.count} films")
-    facts = {"steps": steps, "prompts": [r.prompt for r in requests]}
-    _write(folder, np.stack([frames[r.request_id] for r in requests]), _facts(model, wanted, facts))
+    frames: list[NDArray[np.uint8]] = []
+    for _, film in draw_films(engine, orders, batch=_BATCH):
+        frames.append(film.frames)
+        if len(frames) % _BATCH == 0 or len(frames) == wanted.count:
+            report(f"{len(frames)} of {wanted.count} films")
+    steps = wanted.steps or engine.card.defaults.num_inference_steps
+    facts = {"steps": steps, "prompts": [order.prompt for order in orders]}
+    _write(folder, np.stack(frames), _facts(model, wanted, facts))
 
 
 def make_round_trips(model: Path, folder: Path, wanted: FilmsWanted) -> None:
@@ -115,13 +102,9 @@ def _facts(model: Path, wanted: FilmsWanted, rest: dict[str, object]) -> dict[st
 
 
 def _write(folder: Path, films: NDArray[np.uint8], facts: dict[str, object]) -> None:
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file({"frames": torch.from_numpy(np.ascontiguousarray(films))}, part / _TENSORS)
-    (part / _FACTS).write_text(json.dumps(facts, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with folder_appearing_whole(folder) as part:
+        save_file({"frames": torch.from_numpy(np.ascontiguousarray(films))}, part / _TENSORS)
+        (part / _FACTS).write_text(json.dumps(facts, indent=1))
 
 
 def read_films(folder: Path) -> ModelFilms:

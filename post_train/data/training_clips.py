@@ -19,6 +19,7 @@ from post_train.data.clip_latents import ClipLatents
 from post_train.data.clips import ClipSource
 from post_train.data.embeddings import PromptEmbeddings
 from post_train.distributed import Ranks
+from post_train.random_numbers import generator_of
 
 _REPORT_EVERY = 200
 
@@ -71,8 +72,7 @@ def epoch_order(weights: list[float], generator: torch.Generator) -> list[int]:
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}:epoch:{epoch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return generator_of(f"{seed}:epoch:{epoch}")
 
 
 def prepare_clips(

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from engines.types import GenerationRequest, GenerationResult, StepEvent, VideoSpec
+from engines.types import GenerationRequest, GenerationResult, StepEvent
+from engines.whole_writes import write_whole
 from post_train.evaluation.arms import Arm
 from post_train.evaluation.digests import engine_digest
 from post_train.evaluation.prompts import Prompt
-from post_train.evaluation.whole_file import write_whole
+from post_train.films import FilmOrder, request_of
+from post_train.keys import key_of
 
 _BATCH = 8
 # Called with the number of films that are there and the number wanted.
@@ -77,7 +79,7 @@ class FilmCabinet:
             "guidance_scale": request.guidance_scale,
             "fps": request.spec.fps,
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return key_of(facts)
 
     def missing(self, asks: Iterable[Ask]) -> list[Ask]:
         """Those of `asks` that are still to be made, each once."""
@@ -115,18 +117,7 @@ class FilmCabinet:
         return self._root / key[:2] / f"{key}.png"
 
     def _request(self, ask: Ask, request_id: str) -> GenerationRequest:
-        d = self.arm.card.defaults
-        return GenerationRequest(
-            request_id=request_id,
-            prompt=ask.prompt,
-            negative_prompt=d.negative_prompt,
-            spec=VideoSpec(width=d.width, height=d.height, num_frames=d.num_frames, fps=d.fps),
-            num_inference_steps=d.num_inference_steps,
-            guidance_scale=d.guidance_scale,
-            flow_shift=d.flow_shift,
-            sampler=d.sampler,
-            seed=ask.seed,
-        )
+        return request_of(self.arm.card, FilmOrder(name=request_id, prompt=ask.prompt, seed=ask.seed))
 
     def _keep(self, ask: Ask, result: GenerationResult, steps: int, shared_by: int) -> None:
         """Writes a film as one tall picture of its frames, with what it cost."""

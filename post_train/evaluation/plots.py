@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from post_train.evaluation.whole_file import write_whole
+from engines.whole_writes import write_whole
 
 _COLOURS = {1: "#1b7837", 0: "#999999", -1: "#b2182b"}
 _DPI = 110

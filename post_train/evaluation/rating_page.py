@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.video import write_video
-from post_train.evaluation.whole_file import write_whole
+from engines.whole_writes import write_whole
+from post_train.keys import key_of
 
 _TEMPLATE = Path(__file__).with_name("rating_page.html")
 _SMALLEST = 256  # pixels; smaller films are enlarged before the encoder halves their colour planes
@@ -68,7 +69,7 @@ def write_page(path: Path, pairs: Sequence[RatedPair], arms: RatedArms, *, shuff
         sources = [_source(path, film, embedded=embedded) for film in (left_film, right_film)]
         items.append({"prompt": pair.prompt, "seed": pair.seed, "left": "a" if left else "b", "films": sources})
     content = {"a": arms.a, "b": arms.b, "prompts": arms.prompts, "shuffle_seed": shuffle_seed, "items": items}
-    content["id"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    content["id"] = key_of(content)[:16]
     write_whole(path, _filled(content).encode())
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from engines.whole_writes import write_whole
 from post_train.evaluation.arms import Arm
 from post_train.evaluation.comparison import Plan, compare, headline_scores, take_side
 from post_train.evaluation.films import FilmCabinet, asks_of
@@ -25,7 +26,6 @@ from post_train.evaluation.scale import frozen_file, measure_scale, read_scale, 
 from post_train.evaluation.scoring import Judges
 from post_train.evaluation.sheets import write_sheets
 from post_train.evaluation.summary import items, summary
-from post_train.evaluation.whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engines.whole_writes import write_whole
 from post_train.evaluation.arms import SHIPPED, Arm, shipped_folder
 from post_train.evaluation.digests import folder_digest
 from post_train.evaluation.scoring import FilmScores, Judges
-from post_train.evaluation.whole_file import write_whole
 from post_train.rewards.base import Dimension
 
 FROZEN = Path(__file__).parent / "frozen"

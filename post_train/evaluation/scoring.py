@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engines.whole_writes import write_whole
 from post_train.evaluation.digests import judging_digest
 from post_train.evaluation.films import Ask, FilmCabinet, MadeFilm, Progress
-from post_train.evaluation.whole_file import write_whole
+from post_train.keys import key_of
 from post_train.rewards.base import Dimension, Film, Reward, Score, scored
 
 _BATCH = 32
@@ -33,7 +34,7 @@ class Judges:
     @property
     def digest(self) -> str:
         """One hash of all of them."""
-        return hashlib.sha256(json.dumps(self.digests, sort_keys=True).encode()).hexdigest()
+        return key_of(self.digests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

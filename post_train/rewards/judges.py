@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engines.whole_writes import folder_appearing_whole
 from post_train.data.diorama.vocabulary import OBJECTS, Action
 from post_train.rewards.judges_films import JudgeError, check_film, fitted, on_all_frames
 from post_train.rewards.reader import ACTIONS, CLASSES, COLOUR_NAMES, PLACE, Reader, ReaderConfig, Tracks
@@ -224,10 +224,6 @@ def save_judge(folder: Path, reader: Reader, facts: JudgeFacts) -> None:
     unfit = [k for k, v in weights.items() if not bool(v.isfinite().all())]
     if unfit:
         raise JudgeError(f"weight {unfit[0]} overflows fp16; train with more weight decay or a lower learning rate")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file(weights, part / "reader.safetensors")
-    (part / "config.json").write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with folder_appearing_whole(folder) as part:
+        save_file(weights, part / "reader.safetensors")
+        (part / "config.json").write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.whole_writes import write_whole
 from post_train.data.diorama.asked import Asked, of_scene
 from post_train.data.diorama.record import Clip
 from post_train.rewards.diorama import Alignment, alignment
@@ -89,9 +90,7 @@ def write_card(folder: Path, card: Card) -> None:
     for name, conditions in card.conditions.items():
         for attribute, accuracy in conditions.accuracy.items():
             content["conditions"][name]["accuracy"][attribute]["value"] = round(accuracy.value, 4)
-    part = folder / f".{CARD}.part"
-    part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    part.rename(folder / CARD)
+    write_whole(folder / CARD, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_card(folder: Path) -> Card:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from engines.whole_writes import write_whole
 from post_train.rewards.base import Dimension, Film, RewardError, Score
 from post_train.rewards.reader_blocks import Mixing
 from post_train.rewards.visual_network import VisualConfig, VisualNetwork
@@ -36,13 +37,10 @@ class VisualWeightsError(ValueError):
 
 def save_visual(network: VisualNetwork, folder: Path, card: dict[str, Any]) -> None:
     """Writes the weights as fp16 and the card beside them, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {n: p.detach().half().contiguous() for n, p in network.state_dict().items()}
     text = json.dumps({**card, "network": asdict(network.config)}, indent=1)
     for name, content in ((_TENSORS, save(tensors)), (_CARD, text.encode())):
-        part = folder / f".{name}.part"
-        part.write_bytes(content)
-        part.rename(folder / name)
+        write_whole(folder / name, content)
 
 
 def load_visual(folder: Path) -> tuple[VisualNetwork, dict[str, Any], str]:

@@ -103,6 +103,7 @@ def test_every_test_states_a_promise() -> None:
 def test_weights_are_safetensors_and_small() -> None:
     """All weights in the repository together stay under 150 MB, and none is a pickle."""
     suffixes = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
-    files = [p for p in (ROOT / "engines").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    found = (p for folder in FOLDERS for p in (ROOT / folder).rglob("*"))
+    files = [p for p in found if p.is_file() and "__pycache__" not in p.parts]
     assert not [p for p in files if p.suffix in suffixes]
     assert sum(p.stat().st_size for p in files if p.suffix == ".safetensors") < 150e6

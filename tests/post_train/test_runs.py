@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 from engines.engine import load_engine
 from engines.types import GenerationRequest, GenerationResult, VideoSpec
-from post_train.checkpoint import CheckpointError, checkpoints
+from post_train.checkpoint import CheckpointError
 from post_train.data.latents import weights_digest
 from post_train.runs import BaseRun, load_vae, train_vae
+from tests.post_train.run_states import assert_same_state
 from tests.post_train.small_recipes import options, small_base, small_vae
 
 
@@ -111,12 +112,7 @@ def test_a_stopped_run_goes_on_exactly(vae: Path, tmp_path: Path) -> None:
     first.trainer.train(until=6, report=lambda _: None)
     second = BaseRun(small_base(), options(tmp_path / "parts" / "run"), vae=vae)
     second.train(lambda _: None)
-    for group in ("weights", "average", "optimizer"):
-        one, two = (
-            load_file(checkpoints(tmp_path / name / "run")[-1] / f"{group}.safetensors") for name in ("whole", "parts")
-        )
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[k], two[k]) for k in one), group
+    assert_same_state(tmp_path / "whole" / "run", tmp_path / "parts" / "run")
 
 
 _VICTIM = """
@@ -155,10 +151,7 @@ def test_a_killed_run_goes_on_exactly(vae: Path, tmp_path: Path) -> None:
     assert victim.wait() == -signal.SIGKILL
     again = BaseRun(small_base(), options(tmp_path / "killed" / "run"), vae=vae)
     again.train(lambda _: None)
-    one, two = (
-        load_file(checkpoints(tmp_path / name / "run")[-1] / "weights.safetensors") for name in ("whole", "killed")
-    )
-    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert_same_state(tmp_path / "whole" / "run", tmp_path / "killed" / "run")
 
 
 def test_a_run_starts_from_shipped_weights(model: Path, vae: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import WanPipeline
-from safetensors.torch import load_file
 
 from engines.engine import load_engine
 from engines.errors import EngineError, InvalidModel
@@ -27,6 +26,7 @@ from post_train.model_parts import load_transformer
 from post_train.sft_command import sft
 from post_train.sft_run import export_checkpoint
 from post_train.trainer import TrainingDivergedError, step_generator
+from tests.post_train.run_states import assert_same_state
 from tests.post_train.small_sft import small_run, small_sft, write_clips
 from tests.tiny_wan import build_tiny_wan, save_pipeline
 
@@ -37,19 +37,6 @@ ROOT = Path(__file__).parents[2]
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of five clips with captions."""
     return write_clips(tmp_path_factory.mktemp("clips") / "films")
-
-
-def _groups(run: Path) -> dict[str, dict[str, torch.Tensor]]:
-    newest = checkpoints(run)[-1]
-    return {name: load_file(newest / f"{name}.safetensors") for name in ("weights", "average", "optimizer")}
-
-
-def _assert_equal(one: Path, two: Path) -> None:
-    first, second = _groups(one), _groups(two)
-    assert checkpoints(one)[-1].name == checkpoints(two)[-1].name
-    for group, tensors in first.items():
-        assert tensors.keys() == second[group].keys()
-        assert all(torch.equal(v, second[group][k]) for k, v in tensors.items()), group
 
 
 @pytest.mark.parametrize("rank", [0, 4])
@@ -76,7 +63,7 @@ def test_a_killed_run_goes_on_to_the_bit(tiny_wan: Path, clips: Path, tmp_path: 
     assert victim.wait() == -signal.SIGKILL
     assert checkpoints(killed)[-1].name == "step-4"
     sft(**same, out=killed, resume=True)
-    _assert_equal(tmp_path / "whole", killed)
+    assert_same_state(tmp_path / "whole", killed)
 
 
 # The command as it is, but that it says when a checkpoint is whole, and stops there for the fourth: no race to be lost.

@@ -1,6 +1,7 @@
 """The words of the Diorama world: every object, colour, action, place, weather and camera move, with its synonyms.
 
-Data, captions, judges and prompt parsing all read this one module; nothing else spells a word of the world.
+Data, captions, judges and prompt parsing all read this one module. Words that people type and no caption uses stand in
+`thesaurus`, which only parsing reads.
 """
 
 from __future__ import annotations

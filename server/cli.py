@@ -15,6 +15,7 @@ import typer
 from engines.errors import EngineError
 
 GROUP = "rushes.commands"
+_OUR_OWN = frozenset({"server", "engines", "post_train", "enhancer", "kernels"})
 
 
 def main() -> NoReturn:
@@ -26,9 +27,20 @@ def main() -> NoReturn:
     except (ValueError, OSError, EngineError) as error:
         if os.environ.get("RUSHES_LOG_LEVEL", "").lower() == "debug":
             raise
-        sys.stderr.write(f"rushes: {_sentence(error)}\n")
-        sys.exit(2)
+        _refuse(_sentence(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _OUR_OWN:
+            raise
+        _refuse(
+            f"the package of the module {error.name!r} is not installed; serving does without it, training and "
+            "evaluation need .venv/bin/python -m pip install -c constraints.txt -e '.[train]'"
+        )
     sys.exit(0)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    sys.stderr.write(f"rushes: {sentence}\n")
+    sys.exit(2)
 
 
 def build_app(chosen: str | None) -> typer.Typer:

@@ -126,3 +126,26 @@ def test_a_command_that_is_not_installed_is_absent(entry_points: list[EntryPoint
     """An entry point that leads nowhere is no command, rather than one that fails."""
     entry_points.append(EntryPoint("fly", value, cli.GROUP))
     assert cli.find_commands() == {}
+
+
+@pytest.mark.parametrize(("missing", "told"), [("cv2", True), ("post_train.absent", False)])
+def test_a_package_that_is_not_installed_is_named(missing: str, told: bool) -> None:
+    """Without the extra a command says in a sentence how to get it; a missing module of ours is a fault and is shown."""
+    code = (
+        "import sys\n"
+        "from server import cli\n"
+        f"def build_app(chosen): raise ModuleNotFoundError('No module named', name={missing!r})\n"
+        "cli.build_app = build_app\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    if told:
+        assert done.returncode == 2
+        assert done.stderr.startswith("rushes: the package of the module 'cv2' is not installed")
+        assert "'.[train]'" in done.stderr
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.returncode == 1
+        assert "ModuleNotFoundError" in done.stderr

@@ -130,7 +130,7 @@ def test_a_command_that_is_not_installed_is_absent(entry_points: list[EntryPoint
 
 @pytest.mark.parametrize(("missing", "told"), [("cv2", True), ("post_train.absent", False)])
 def test_a_package_that_is_not_installed_is_named(missing: str, told: bool) -> None:
-    """Without the extra a command says in a sentence how to get it; a missing module of ours is a fault and is shown."""
+    """Without the extra a command says how to get it; a missing module of ours is a fault, and is shown."""
     code = (
         "import sys\n"
         "from server import cli\n"

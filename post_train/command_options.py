@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads; one beside other work is often the best.")]
 PrecisionName = Annotated[
-    str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 where the processor has matrix units for it")
+    str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 where the processor computes in it")
 ]
 JudgeMinutes = Annotated[
     float, typer.Option(help="Stop after so many minutes, with a checkpoint and the judge as it is.")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,6 +16,10 @@ from post_train.data_command import best_of, curate
 from post_train.judge_command import reward
 from post_train.sft_command import sft
 from post_train.visual_command import films, visual
+
+if TYPE_CHECKING:
+    from post_train.recipes.diorama_base import BaseRecipe
+    from post_train.recipes.diorama_vae import VaeRecipe
 
 
 class Recipe(StrEnum):
@@ -54,6 +58,9 @@ def train_diorama(
     vae: Annotated[
         Path | None, typer.Option(help="The VAE that makes the latents.", show_default="runs/diorama-vae/model")
     ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the run; warm-up and decay keep their share of it.")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
     threads: Threads = 1,
     precision: PrecisionName = None,
@@ -82,19 +89,26 @@ def train_diorama(
     )
 
     if recipe is Recipe.VAE:
-        train_vae(diorama_vae.recipe(), options, tell)
+        train_vae(_lasting(diorama_vae.recipe(), steps), options, tell)
         return
     if recipe is Recipe.DECODER:
         finished = options.start_from or vae or _RUNS / Recipe.VAE / "model"
-        train_vae(diorama_vae.decoder_recipe(), replace(options, start_from=finished), tell)
+        train_vae(_lasting(diorama_vae.decoder_recipe(), steps), replace(options, start_from=finished), tell)
         return
-    base = BaseRun(diorama_base.recipe(), options, vae=vae or _RUNS / Recipe.VAE / "model")
+    base = BaseRun(_lasting(diorama_base.recipe(), steps), options, vae=vae or _RUNS / Recipe.VAE / "model")
     if export is not None:
         base.export(export)
     elif recipe is Recipe.LATENTS:
         base.cache.build_all(tell)
     else:
         base.train(tell)
+
+
+_Recipe = TypeVar("_Recipe", "VaeRecipe", "BaseRecipe")
+
+
+def _lasting(recipe: _Recipe, steps: int | None) -> _Recipe:
+    return recipe if steps is None else replace(recipe, loop=recipe.loop.lasting(steps))
 
 
 train.command("sft")(sft)

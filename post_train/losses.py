@@ -28,10 +28,17 @@ def noised(
 
 @jaxtyped(typechecker=beartype)
 def flow_matching_errors(
-    velocity: Float[Tensor, "B C T H W"], x0: Float[Tensor, "B C T H W"], noise: Float[Tensor, "B C T H W"]
+    velocity: Float[Tensor, "B C T H W"],
+    x0: Float[Tensor, "B C T H W"],
+    noise: Float[Tensor, "B C T H W"],
+    weights: Float[Tensor, " C"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """Each row's mean squared error of the predicted velocity against noise - x0 (Lipman et al., arXiv 2210.02747)."""
-    return (velocity - (noise - x0)).square().flatten(1).mean(1)
+    """Each row's mean squared error of the predicted velocity against noise - x0 (Lipman et al., arXiv 2210.02747).
+
+    `weights` of mean 1 are what each channel's error counts; None counts all alike.
+    """
+    errors = (velocity - (noise - x0)).square().mean((2, 3, 4))
+    return errors.mean(1) if weights is None else (errors * weights).mean(1)
 
 
 @jaxtyped(typechecker=beartype)

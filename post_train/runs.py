@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from engines.whole_writes import folder_appearing_whole
+from engines.whole_writes import folder_appearing_whole, write_whole
 from post_train.algorithms.base_training import BaseTask
+from post_train.algorithms.channel_weights import channel_weights, decoder_gains
 from post_train.algorithms.vae import VaeTask
 from post_train.checkpoint import CheckpointError, latest_checkpoint
 from post_train.contact_sheet import write_sheet
@@ -25,6 +27,7 @@ from post_train.ema import WeightAverage
 from post_train.export import Parts, export_pipeline
 from post_train.held_out_sheet import held_out_films
 from post_train.model_card import model_card
+from post_train.model_parts import model_digests
 from post_train.precision import Precision
 from post_train.recipes.diorama_base import BaseRecipe
 from post_train.recipes.diorama_vae import VaeRecipe
@@ -109,6 +112,7 @@ class BaseRun:
             compile_model=options.compile_model,
         )
         self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe, options.start_from)
+        self.parent = _parent(options.folder / "parent.json", options.start_from)
         config = self.vae.config
         self.task = BaseTask(
             recipe.base,
@@ -116,6 +120,10 @@ class BaseRun:
             self.cache,
             latents_mean=torch.tensor(config["latents_mean"]),
             latents_std=torch.tensor(config["latents_std"]),
+            channel_weights=channel_weights(
+                decoder_gains(self.vae, side=recipe.base.latents.side, num_frames=recipe.base.latents.num_frames),
+                recipe.base.gain_power,
+            ),
             precision=options.precision,
             sampler=self._sample,
             compile_model=options.compile_model,
@@ -165,7 +173,8 @@ class BaseRun:
             "world_version": VERSION,
             "latents": self.cache.key,
             "step": step,
-            "clips_seen": step * base.batch,
+            "parent": self.parent and self.parent["digest"],
+            "clips_seen": (self.parent["clips_seen"] if self.parent else 0) + step * base.batch,
             "seed": loop.seed,
             "precision": self.options.precision,
         }
@@ -175,6 +184,15 @@ class BaseRun:
         model = folder / "model"
         self._write(model, step)
         write_sheet(folder / f"base-{step:06d}.png", held_out_films(model, 8))
+
+
+def _parent(path: Path, start_from: Path | None) -> dict[str, Any] | None:
+    """What the run's first weights were: the hash of their model and the clips it had seen; kept with the run."""
+    if start_from is not None and not path.is_file():
+        seen = json.loads((start_from / "manifest.json").read_text()).get("clips_seen", 0)
+        content = {"digest": model_digests(start_from).whole, "clips_seen": seen}
+        write_whole(path, (json.dumps(content, sort_keys=True) + "\n").encode())
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _tokenizer(folder: Path, recipe: BaseRecipe, start_from: Path | None) -> PreTrainedTokenizerFast:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,6 +49,11 @@ class LoopConfig:
     checkpoint_minutes: float
     sample_every: int
     log_every: int
+
+    def lasting(self, steps: int) -> LoopConfig:
+        """The same run in `steps` steps: warm-up and decay keep their share of them."""
+        shares = {"warmup_steps": self.warmup_steps * steps, "decay_steps": self.decay_steps * steps}
+        return replace(self, steps=steps, **{name: round(value / self.steps) for name, value in shares.items()})
 
     def lr_at(self, step: int) -> float:
         """The learning rate of step `step`, counted from 1."""

@@ -28,7 +28,10 @@ _VISITS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseConfig:
-    """The model, the latents it learns from, and how: batch, flow shift and what is told of each clip."""
+    """The model, the latents it learns from, and how: batch, flow shift and what is told of each clip.
+
+    Errors of a latent channel count by its gain in the picture to the power of `gain_power` (see channel_weights).
+    """
 
     text_encoder: TextEncoderConfig
     transformer: TransformerConfig
@@ -39,6 +42,7 @@ class BaseConfig:
     short_share: float
     empty_share: float
     weight_decay: float
+    gain_power: float
 
 
 def shard_of(step: int, config: BaseConfig) -> int:
@@ -76,6 +80,7 @@ class BaseTask:
         *,
         latents_mean: Tensor,
         latents_std: Tensor,
+        channel_weights: Tensor,
         precision: Precision,
         sampler: Callable[[BaseTask, int, Path], None],
         compile_model: bool = False,
@@ -91,6 +96,7 @@ class BaseTask:
         self._read = torch.compile(self.text_encoder, dynamic=False) if compile_model else self.text_encoder
         self._mean = latents_mean.view(1, -1, 1, 1, 1)
         self._std = latents_std.view(1, -1, 1, 1, 1)
+        self._channel_weights = channel_weights
         self._shards: OrderedDict[int, Shard] = OrderedDict()
 
     def optimizer(self, lr: float) -> Optimizer:
@@ -108,7 +114,7 @@ class BaseTask:
         levels = logit_normal_levels(len(x0), generator)
         sigmas = shifted_sigmas(levels, self.config.flow_shift)
         velocity = self._velocity(noised(x0, noise, sigmas), sigmas, texts)
-        errors = flow_matching_errors(velocity, x0, noise)
+        errors = flow_matching_errors(velocity, x0, noise, self._channel_weights)
         with torch.no_grad():
             noisy = sigmas > 0.75
             high = float(errors[noisy].mean()) if bool(noisy.any()) else float(errors.mean())

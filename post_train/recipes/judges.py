@@ -29,10 +29,10 @@ _SHAPES = (
 )
 _LOOP = LoopConfig(
     seed=41,
-    steps=1800,
+    steps=1400,
     lr=4e-3,
     warmup_steps=50,
-    decay_steps=1300,
+    decay_steps=1050,
     final_lr=0.02,
     grad_clip=2.0,
     ema_decay=0.99,
@@ -47,7 +47,9 @@ def _reward() -> JudgeRecipe:
         role=Role.REWARD,
         loop=_LOOP,
         judge=JudgeConfig(
-            reader=ReaderConfig(mixing=Mixing.CONVOLUTION, fine=40, width=96, depth=4, heads=1, fine_blocks=1),
+            reader=ReaderConfig(
+                mixing=Mixing.CONVOLUTION, fine=40, width=96, depth=4, heads=1, fine_blocks=1, change_reach=2
+            ),
             shapes=_SHAPES,
             batch=32,
             looks=Looks(blur=0.2, rescale=0.2, jpeg=0.15, noise=0.2, light=0.4, round_trips=0.25),
@@ -65,7 +67,9 @@ def _validation() -> JudgeRecipe:
         loop=replace(_LOOP, seed=43, lr=3e-3),
         judge=replace(
             reward.judge,
-            reader=ReaderConfig(mixing=Mixing.ATTENTION, fine=40, width=96, depth=3, heads=4, fine_blocks=2),
+            reader=ReaderConfig(
+                mixing=Mixing.ATTENTION, fine=40, width=96, depth=3, heads=4, fine_blocks=2, change_reach=3
+            ),
             looks=Looks(blur=0.3, rescale=0.1, jpeg=0.2, noise=0.1, light=0.5, round_trips=0.25),
             round_trips=replace(reward.judge.round_trips, first_seed=1_300_000_000),
             data_seed=1_400_000_000,
@@ -80,7 +84,9 @@ def _held_out() -> JudgeRecipe:
         loop=replace(_LOOP, seed=47, lr=3e-3),
         judge=replace(
             reward.judge,
-            reader=ReaderConfig(mixing=Mixing.SHIFT, fine=48, width=96, depth=5, heads=1, fine_blocks=1),
+            reader=ReaderConfig(
+                mixing=Mixing.SHIFT, fine=48, width=96, depth=5, heads=1, fine_blocks=1, change_reach=1
+            ),
             looks=Looks(blur=0.15, rescale=0.3, jpeg=0.1, noise=0.3, light=0.3, round_trips=0.25),
             round_trips=replace(reward.judge.round_trips, first_seed=1_600_000_000),
             data_seed=1_700_000_000,

@@ -156,10 +156,7 @@ def with_changes(recipe: SftRecipe, *, steps: int | None = None, **parts: dict[s
     ValueError for an optimizer that cannot train what the recipe asks.
     """
     if steps is not None:
-        loop = recipe.loop
-        shares = {"warmup_steps": loop.warmup_steps * steps, "decay_steps": loop.decay_steps * steps}
-        scaled = {name: round(value / loop.steps) for name, value in shares.items()}
-        recipe = replace(recipe, loop=replace(loop, steps=steps, **scaled))
+        recipe = replace(recipe, loop=recipe.loop.lasting(steps))
     for part, values in parts.items():
         given = {k: v for k, v in values.items() if v is not None}
         recipe = replace(recipe, **{part: replace(getattr(recipe, part), **given)})

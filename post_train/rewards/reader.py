@@ -45,6 +45,7 @@ class ReaderConfig:
     depth: int
     heads: int
     fine_blocks: int
+    change_reach: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ class Reader(nn.Module):
         super().__init__()
         self.config = config
         fine, width = config.fine, config.width
-        self.stem = nn.Conv2d(12, fine, 3, stride=2, padding=1)
+        self.stem = nn.Conv2d(36, fine, 3, stride=2, padding=1)
         self.fine = nn.ModuleList(_Fine(fine) for _ in range(config.fine_blocks))
         self.down = nn.Conv2d(fine, width, 2, stride=2)
         self.blocks = nn.ModuleList(
@@ -174,7 +175,7 @@ class Reader(nn.Module):
     def forward(self, video: Tensor) -> Maps:
         """`video` [B, 3, F, H, W] in [-1, 1], H and W multiples of 8."""
         patches = F.pixel_unshuffle(video.transpose(1, 2), 2).permute(0, 1, 3, 4, 2)
-        fine = F.gelu(spatial(self.stem, patches))
+        fine = F.gelu(spatial(self.stem, _with_changes(patches, self.config.change_reach)))
         for block in self.fine:
             fine = block(fine)
         x = spatial(self.down, fine)
@@ -206,6 +207,15 @@ class _Fine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.frames(neighbours(F.gelu(spatial(self.conv, self.norm(x)))))
+
+
+def _with_changes(x: Tensor, reach: int) -> Tensor:
+    """[B, F, h, w, D] to [B, F, h, w, 3 D]: each frame with its change from `reach` frames before and to those after.
+
+    A pan moves the scenery by a pixel a frame: it has to be seen before pixels are gathered into places.
+    """
+    before, now, after = neighbours(x, reach).chunk(3, -1)
+    return torch.cat([now, 3 * (now - before), 3 * (after - now)], -1)
 
 
 def _unfolded(x: Tensor) -> Tensor:

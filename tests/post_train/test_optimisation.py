@@ -14,6 +14,7 @@ from torch import nn
 from post_train.ema import WeightAverage
 from post_train.losses import flow_matching_errors, logit_normal_levels, noised, shifted_sigmas
 from post_train.muon import Muon, orthogonalise
+from post_train.recipes import diorama_base
 from post_train.trainer import step_generator
 from tests.post_train.small_recipes import small_base
 
@@ -105,6 +106,26 @@ def test_flow_matching_is_zero_for_the_true_velocity() -> None:
     ends = noised(x0, noise, torch.tensor([0.0, 1.0]))
     assert torch.allclose(ends[0], x0[0])
     assert torch.allclose(ends[1], noise[1])
+
+
+def test_channels_count_by_their_weights() -> None:
+    """An error in one channel counts by that channel's weight; weights of one are no weights."""
+    x0, noise = torch.zeros(2, 3, 2, 4, 4), torch.zeros(2, 3, 2, 4, 4)
+    velocity = torch.zeros_like(x0)
+    velocity[:, 1] = 2.0
+    weights = torch.tensor([0.5, 1.5, 1.0])
+    assert torch.allclose(flow_matching_errors(velocity, x0, noise, weights), torch.full((2,), 4 * 1.5 / 3))
+    plain = flow_matching_errors(velocity, x0, noise)
+    assert torch.allclose(flow_matching_errors(velocity, x0, noise, torch.ones(3)), plain)
+
+
+def test_a_run_of_another_length_keeps_its_shape() -> None:
+    """Half the steps have half the warm-up and half the decay, and reach the same rates."""
+    loop = diorama_base.recipe().loop
+    half = loop.lasting(loop.steps // 2)
+    assert (half.warmup_steps, half.decay_steps) == (loop.warmup_steps // 2, loop.decay_steps // 2)
+    for share in (0.5, 0.9, 1.0):
+        assert half.lr_at(round(share * half.steps)) == pytest.approx(loop.lr_at(round(share * loop.steps)))
 
 
 def test_levels_are_shifted_to_noise_and_keep_their_ends() -> None:

@@ -20,6 +20,7 @@ from engines.engine import load_engine
 from engines.types import GenerationRequest, GenerationResult, VideoSpec
 from post_train.checkpoint import CheckpointError
 from post_train.data.latents import weights_digest
+from post_train.model_parts import model_digests
 from post_train.runs import BaseRun, load_vae, train_vae
 from tests.post_train.run_states import assert_same_state
 from tests.post_train.small_recipes import options, small_base, small_vae
@@ -165,6 +166,18 @@ def test_a_run_starts_from_shipped_weights(model: Path, vae: Path, tmp_path: Pat
         assert all(torch.equal(one[k], two[k]) for k in one)
     resumed = BaseRun(small_base(), options(tmp_path / "run"), vae=model / "vae")
     assert resumed.tokenizer.get_vocab() == run.tokenizer.get_vocab()
+
+
+def test_a_run_tells_its_parent(model: Path, tmp_path: Path) -> None:
+    """What a run started from stays in its manifest when it is resumed; the parent's clips are counted with its own."""
+    shipped = replace(options(tmp_path / "run"), start_from=model, minutes=0)
+    BaseRun(small_base(), shipped, vae=model / "vae").train(lambda _: None)
+    resumed = BaseRun(small_base(), options(tmp_path / "run"), vae=model / "vae")
+    resumed.trainer.train(until=2, report=lambda _: None)
+    resumed.export(tmp_path / "child")
+    manifest = json.loads((tmp_path / "child" / "manifest.json").read_text())
+    assert manifest["parent"] == model_digests(model).whole
+    assert manifest["clips_seen"] == 48 + 2 * 4
 
 
 def test_another_recipe_is_refused(vae: Path, tmp_path: Path) -> None:

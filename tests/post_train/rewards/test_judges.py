@@ -46,7 +46,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _facts(**changes: float) -> JudgeFacts:
-    shape = ReaderConfig(mixing=Mixing.SHIFT, fine=8, width=16, depth=1, heads=1, fine_blocks=1)
+    shape = ReaderConfig(mixing=Mixing.SHIFT, fine=8, width=16, depth=1, heads=1, fine_blocks=1, change_reach=2)
     return JudgeFacts(reader=shape, side=32, temperatures=dict(changes), origin={"seed": 1})
 
 

@@ -14,7 +14,7 @@ SHAPES = [(17, 64, 64), (5, 32, 48), (9, 40, 64), (33, 32, 32)]
 
 def _reader(mixing: Mixing) -> Reader:
     torch.manual_seed(0)
-    reader = Reader(ReaderConfig(mixing=mixing, fine=8, width=16, depth=2, heads=2, fine_blocks=1))
+    reader = Reader(ReaderConfig(mixing=mixing, fine=8, width=16, depth=2, heads=2, fine_blocks=1, change_reach=1))
     # Blocks begin as the identity; noise brings their insides to light.
     for p in reader.parameters():
         p.data += 0.05 * torch.randn_like(p)
@@ -87,3 +87,18 @@ def test_maps_are_fp32_under_autocast() -> None:
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         maps: Maps = _reader(Mixing.CONVOLUTION)(torch.randn(1, 3, 5, 32, 32))
     assert maps.heat.dtype == maps.classes.dtype == maps.box.dtype == torch.float32
+
+
+@pytest.mark.parametrize("mixing", Mixing)
+def test_a_slow_pan_is_seen_before_pixels_are_gathered(mixing: Mixing) -> None:
+    """Scenery that moves by a pixel a frame changes the very first features against the same that stands still."""
+    reader = _reader(mixing)
+    wide = F.avg_pool2d(torch.randn(1, 3, 32, 48), 5, stride=1, padding=2)
+    still = torch.stack([wide[..., 8:40]] * 9, 2)
+    panned = torch.stack([wide[..., 4 + i : 36 + i] for i in range(9)], 2)
+    seen: list[torch.Tensor] = []
+    reader.stem.register_forward_hook(lambda _m, inputs, _out: seen.append(inputs[0]))
+    with torch.inference_mode():
+        reader(still), reader(panned)
+    assert float(seen[0][:, 12:].abs().max()) == 0
+    assert float(seen[1][4, 12:].abs().mean()) > 0.05

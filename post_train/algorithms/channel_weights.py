@@ -34,7 +34,7 @@ def decoder_gains(vae: AutoencoderKLWan, *, side: int, num_frames: int, clips: i
         video = clip_tensor(make_clip(seed, side=side, num_frames=num_frames).frames)[None]
         with torch.no_grad():
             latents = encode_moments(vae, video)[0]
-        latents.requires_grad_(requires_grad=True)
+        latents.requires_grad_()
         picture = decode(vae, latents)
         (columns,) = torch.autograd.grad(picture, latents, torch.randn(picture.shape, generator=generator))
         squares += columns.square().sum((0, 2, 3, 4)) / picture.numel() / clips

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from post_train.evaluation.run import Wanted
 
 _RUNS = Path("runs")
+_SPOILT_CLIPS = 250
 _CONSOLE = Console(stderr=True)
 
 
@@ -28,13 +29,21 @@ def evaluate(
     ] = "held_out",
     n: Annotated[
         int | None,
-        typer.Option("--n", min=1, help="How many full captions or lines.", show_default="300, 100, or the whole file"),
+        typer.Option(
+            "--n",
+            min=1,
+            help="How many full captions, lines or (with --spoilt) clips.",
+            show_default="300, 100, the whole file, or 250 clips",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Films of each prompt.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="The folder of the report.", show_default="runs/evaluate/A-B-PROMPTS")
     ] = None,
     judge: Annotated[str, typer.Option(help="held_out, validation or reward.")] = "held_out",
+    spoilt: Annotated[
+        bool, typer.Option("--spoilt", help="Compare no models: hold the judge itself against clips spoilt on purpose.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     page: Annotated[
         Path | None, typer.Option(help="Judge nothing: write the page on which a person rates the films blind.")
@@ -57,6 +66,9 @@ def evaluate(
     """Compare two models on held-out prompts: a judge's figures with intervals, or a page for people to rate."""
     if ratings is not None:
         _by_ratings(ratings, out, json_output=json_output)
+        return
+    if spoilt:
+        _on_spoilt(judge, n or _SPOILT_CLIPS, out, json_output=json_output)
         return
     if a is None or b is None:
         raise ValueError(
@@ -105,6 +117,21 @@ def _by_judges(wanted: Wanted, judge: str, *, json_output: bool) -> None:
 
     told = evaluate_by_judges(wanted, judging.load_judges(judge), _CONSOLE)
     _tell(told, _sentence(told, wanted.out), json_output=json_output)
+
+
+def _on_spoilt(judge: str, clips: int, out: Path | None, *, json_output: bool) -> None:
+    from post_train.evaluation import judging  # noqa: PLC0415
+    from post_train.evaluation.run import evaluate_on_spoilt  # noqa: PLC0415
+
+    judges = judging.load_judges(judge)
+    folder = out or _RUNS / "evaluate" / f"spoilt-{judges.role}"
+    told = evaluate_on_spoilt(judges, clips, folder, _CONSOLE)
+    worst = min(told["wins"], key=lambda w: w["share"])
+    sentence = (
+        f"the true clip wins least over {worst['kind']} ({worst['dimension']}): {worst['share']:.3f} of {worst['n']} "
+        f"pairs; report: {folder / 'spoilt.md'}"
+    )
+    _tell(told, sentence, json_output=json_output)
 
 
 def _by_ratings(ratings: Path, out: Path | None, *, json_output: bool) -> None:

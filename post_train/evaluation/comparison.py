@@ -93,9 +93,9 @@ def score_of(dimension: Dimension) -> Callable[[FilmScores], float]:
     return lambda found: found.scores[dimension].value
 
 
-def measure_of(name: str) -> Callable[[FilmScores], float]:
-    """Reads one plain measure off a film's scores."""
-    return lambda found: found.measures[name]
+def vbench_of(name: str) -> Callable[[FilmScores], float]:
+    """Reads one of VBENCH off a film's scores."""
+    return lambda found: found.scores[Dimension.MOTION_QUALITY].parts[name]
 
 
 def pair_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

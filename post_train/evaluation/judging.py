@@ -1,9 +1,8 @@
-"""Wires the trained judges of a role into the three rewards and the plain measures that an evaluation needs."""
+"""Wires the trained judges of a role into the three rewards that an evaluation needs."""
 
 from __future__ import annotations
 
 from post_train.evaluation.scoring import Judges
-from post_train.rewards.base import Film
 from post_train.rewards.roles import Role
 
 
@@ -22,14 +21,4 @@ def load_judges(role: str) -> Judges:
     return Judges(
         role=chosen.value.replace("-", "_"),
         rewards=(TextAlignment(judge), MotionQuality(judge), VisualQuality(chosen.value)),
-        measures=("dynamic_degree", "flicker"),
-        measure=_motion,
     )
-
-
-def _motion(film: Film) -> dict[str, float]:
-    """VBench's dynamic degree and temporal flickering, never one without the other."""
-    from post_train.rewards.flow import vbench_motion  # noqa: PLC0415  opencv
-
-    found = vbench_motion(film.frames, film.fps)
-    return {"dynamic_degree": found.dynamic_degree, "flicker": found.temporal_flickering}

@@ -10,7 +10,7 @@ _NAMES = {
     "mq": "motion quality (MQ)",
     "vq": "visual quality (VQ)",
     "dynamic_degree": "dynamic degree",
-    "flicker": "temporal flicker (1 is none)",
+    "temporal_flickering": "temporal flicker (1 is none)",
     "diversity": "diversity over seeds",
     "nfe": "NFE a film",
     "seconds": "seconds a film",
@@ -74,7 +74,7 @@ def _dimensions(told: dict[str, Any]) -> str:
     a, b, differences = told["a"], told["b"], told["differences"]
     rows = [
         [_NAMES.get(k, k), _figure(a[k]), _figure(b[k]), _signed(differences.get(k))]
-        for k in ("ta", "mq", "vq", "dynamic_degree", "flicker", "diversity", "nfe", "seconds")
+        for k in ("ta", "mq", "vq", "dynamic_degree", "temporal_flickering", "diversity", "nfe", "seconds")
         if k in a
     ]
     rows.append([_NAMES["total"], "", "", _signed(differences["total"])])

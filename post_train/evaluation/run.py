@@ -25,6 +25,7 @@ from post_train.evaluation.report import markdown
 from post_train.evaluation.scale import frozen_file, measure_scale, read_scale, write_scale
 from post_train.evaluation.scoring import Judges
 from post_train.evaluation.sheets import write_sheets
+from post_train.evaluation.spoilt import hold_against_spoilt, spoilt_markdown, spoilt_report
 from post_train.evaluation.summary import items, summary
 
 
@@ -84,6 +85,16 @@ def evaluate_by_ratings(ratings: Path, out: Path) -> dict[str, Any]:
     """The report of what a person rated; returns its summary."""
     told = rated_summary(read_ratings(ratings))
     _write_report(out, told, told)
+    return told
+
+
+def evaluate_on_spoilt(judges: Judges, clips: int, out: Path, console: Console) -> dict[str, Any]:
+    """Holds the judges themselves against spoilt clips; writes what was found and returns it."""
+    with _counters(console) as counter:
+        found = hold_against_spoilt(judges, clips, counter("clips, true and spoilt"))
+    told = spoilt_report(judges, found, clips)
+    write_whole(out / "spoilt.json", (json.dumps(told, indent=1) + "\n").encode())
+    write_whole(out / "spoilt.md", spoilt_markdown(judges, found, clips).encode())
     return told
 
 

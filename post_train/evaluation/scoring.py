@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from engines.whole_writes import write_whole
@@ -15,16 +15,16 @@ from post_train.keys import key_of
 from post_train.rewards.base import Dimension, Film, Reward, Score, scored
 
 _BATCH = 32
+VBENCH = ("dynamic_degree", "temporal_flickering")
+"""What VBench would say of a film's motion, never one without the other: a frozen film flickers least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judges:
-    """The rewards of one role, one a dimension, and beside them plain measures by name, all from one look at a film."""
+    """The rewards of one role, one a dimension. Motion's tells VBENCH among its parts."""
 
     role: str
     rewards: tuple[Reward, ...]
-    measures: tuple[str, ...]
-    measure: Callable[[Film], dict[str, float]]
 
     @property
     def digests(self) -> dict[str, str]:
@@ -39,11 +39,10 @@ class Judges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmScores:
-    """What a film got: a score a dimension, the plain measures, and what it cost."""
+    """What a film got, a score a dimension, and what it cost."""
 
     ask: Ask
     scores: dict[Dimension, Score]
-    measures: dict[str, float] = field(default_factory=dict)
     nfe: int
     seconds: float
 
@@ -53,7 +52,7 @@ class Scorer:
 
     def __init__(self, judges: Judges, root: Path) -> None:
         self.judges = judges
-        code = hashlib.sha256(f"{judges.digest} {judging_digest()} {judges.measures}".encode()).hexdigest()
+        code = hashlib.sha256(f"{judges.digest} {judging_digest()}".encode()).hexdigest()
         self._root = root / code[:16]
 
     def score(self, cabinet: FilmCabinet, asks: Sequence[Ask], progress: Progress) -> list[FilmScores]:
@@ -78,11 +77,10 @@ class Scorer:
             for m in made
         ]
         by_dimension = {reward.dimension: scored(reward, films) for reward in self.judges.rewards}
-        for index, (film, one) in enumerate(zip(films, made, strict=True)):
+        for index, one in enumerate(made):
             yield FilmScores(
                 ask=one.ask,
                 scores={dimension: scores[index] for dimension, scores in by_dimension.items()},
-                measures=self.judges.measure(film),
                 nfe=one.nfe,
                 seconds=one.seconds,
             )
@@ -90,9 +88,7 @@ class Scorer:
 
 def _to_json(found: FilmScores) -> bytes:
     scores = {d.value: {"value": s.value, "noise": s.noise, "parts": s.parts} for d, s in found.scores.items()}
-    return json.dumps(
-        {"scores": scores, "measures": found.measures, "nfe": found.nfe, "seconds": found.seconds}
-    ).encode()
+    return json.dumps({"scores": scores, "nfe": found.nfe, "seconds": found.seconds}).encode()
 
 
 def _from_json(path: Path, ask: Ask) -> FilmScores:
@@ -100,7 +96,6 @@ def _from_json(path: Path, ask: Ask) -> FilmScores:
     return FilmScores(
         ask=ask,
         scores={Dimension(d): Score(**s) for d, s in content["scores"].items()},
-        measures=content["measures"],
         nfe=content["nfe"],
         seconds=content["seconds"],
     )

@@ -58,6 +58,17 @@ def interval(values_P: Floats) -> Interval:
     return Interval(mean=mean, low=float(low), high=float(high))
 
 
+def share_interval(hits: int, count: int) -> Interval:
+    """The share of `hits` among `count` independent cases, with Wilson's 95 % interval. ValueError for no case."""
+    if count < 1 or not 0 <= hits <= count:
+        raise ValueError(f"a share needs 0 to n hits in n cases, got {hits} in {count}")
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share, weight = hits / count, z * z / count
+    middle = (share + weight / 2) / (1 + weight)
+    reach = z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
+    return Interval(mean=share, low=middle - reach, high=middle + reach)
+
+
 def needed_prompts(spread: float, effect: float) -> int:
     """Prompts that find a true mean difference of `effect` in 80 % of experiments, by a 95 % interval off zero.
 

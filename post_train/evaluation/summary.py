@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from post_train.evaluation.comparison import Comparison, Side, measure_of, pairs, score_of
+from post_train.evaluation.comparison import Comparison, Side, pairs, score_of, vbench_of
 from post_train.evaluation.gsb import Gsb
 from post_train.evaluation.prompts import Prompt, PromptKind
-from post_train.evaluation.scoring import FilmScores
+from post_train.evaluation.scoring import VBENCH, FilmScores
 from post_train.evaluation.statistics import POWER, Interval, needed_prompts
 from post_train.rewards.base import Dimension
 
@@ -72,14 +72,14 @@ def _side(comparison: Comparison, side: Side) -> dict[str, Any]:
         "name": side.arm.name,
         "weights": side.arm.digest,
         **{d.value: mean(score_of(d)) for d in Dimension},
-        **{name: mean(measure_of(name)) for name in comparison.judges.measures},
+        **{name: mean(vbench_of(name)) for name in VBENCH},
         "diversity": side.diversity.mean,
         "prompt_sensitivity": told(comparison.sensitivity(side)),
         "nfe": mean(lambda f: f.nfe),
         "seconds": mean(lambda f: f.seconds),
         "intervals": {
             **{d.value: told(side.mean(headline, seeds, score_of(d))) for d in Dimension},
-            **{name: told(side.mean(headline, seeds, measure_of(name))) for name in comparison.judges.measures},
+            **{name: told(side.mean(headline, seeds, vbench_of(name))) for name in VBENCH},
             "diversity": told(side.diversity),
         },
         "sampler": _sampler(side),
@@ -103,7 +103,7 @@ def _differences(comparison: Comparison, prompts: Sequence[Prompt]) -> dict[str,
     reads: dict[str, Callable[[FilmScores], float]] = {
         **{d.value: score_of(d) for d in Dimension},
         "total": comparison.scale.total,
-        **{name: measure_of(name) for name in comparison.judges.measures},
+        **{name: vbench_of(name) for name in VBENCH},
     }
     return {name: told(comparison.difference(prompts, read)) for name, read in reads.items()}
 
@@ -191,5 +191,5 @@ def _scores(comparison: Comparison, found: FilmScores) -> dict[str, float]:
     return {
         **{d.value: s.value for d, s in found.scores.items()},
         "total": comparison.scale.total(found),
-        **found.measures,
+        **{name: vbench_of(name)(found) for name in VBENCH},
     }

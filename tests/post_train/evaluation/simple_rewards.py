@@ -25,7 +25,10 @@ class PixelReward:
     def score(self, films: Sequence[Film]) -> list[Score]:
         self.seen += len(films)
         values = [float(self.measure(film)) for film in films]
-        return [Score(value=v, noise=self.noise, parts={"object": v, "action": v / 2}) for v in values]
+        return [
+            Score(value=v, noise=self.noise, parts={"object": v, "action": v / 2, **_motion(f)})
+            for v, f in zip(values, films, strict=True)
+        ]
 
 
 def simple_judges(role: str = "held_out", *, digest: str = "1") -> Judges:
@@ -39,11 +42,9 @@ def simple_judges(role: str = "held_out", *, digest: str = "1") -> Judges:
             ),
             PixelReward(Dimension.VISUAL_QUALITY, lambda f: f.frames.astype(float).std(), f"vq{digest}"),
         ),
-        measures=("dynamic_degree", "flicker"),
-        measure=_motion,
     )
 
 
 def _motion(film: Film) -> dict[str, float]:
     change = float(np.abs(np.diff(film.frames.astype(float), axis=0)).mean())
-    return {"dynamic_degree": float(change > 5), "flicker": 1 - change / 255}
+    return {"dynamic_degree": float(change > 5), "temporal_flickering": 1 - change / 255}

@@ -41,8 +41,13 @@ def _scores(ask: Ask, better: float) -> FilmScores:
         Dimension.MOTION_QUALITY: 3.0,
         Dimension.VISUAL_QUALITY: 1.0,
     }
-    scores = {d: Score(value=v + float(rng.normal(0, 0.2)), noise=0.05, parts={"object": v}) for d, v in values.items()}
-    return FilmScores(ask=ask, scores=scores, measures={"dynamic_degree": 1.0, "flicker": 0.9}, nfe=40, seconds=2.0)
+    parts = {
+        Dimension.TEXT_ALIGNMENT: {"object": values[Dimension.TEXT_ALIGNMENT]},
+        Dimension.MOTION_QUALITY: {"dynamic_degree": 1.0, "temporal_flickering": 0.9},
+        Dimension.VISUAL_QUALITY: {},
+    }
+    scores = {d: Score(value=v + float(rng.normal(0, 0.2)), noise=0.05, parts=parts[d]) for d, v in values.items()}
+    return FilmScores(ask=ask, scores=scores, nfe=40, seconds=2.0)
 
 
 def _side(arm: Arm, better: float, folder: Path) -> Side:

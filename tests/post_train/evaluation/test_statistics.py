@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from post_train.evaluation.statistics import bootstrap_means, interval, needed_prompts
+from post_train.evaluation.statistics import bootstrap_means, interval, needed_prompts, share_interval
 
 
 def test_resampled_means_have_the_spread_of_a_mean() -> None:
@@ -81,3 +81,23 @@ def test_needed_prompts_find_the_effect() -> None:
     for _ in range(150):
         hits += interval(rng.normal(0.4, 1.0, count)).low > 0
     assert 0.70 <= hits / 150 <= 0.90
+
+
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_a_share_lies_in_its_interval_as_often_as_it_says(share: float) -> None:
+    """Over all outcomes of 250 cases, weighted by their odds, Wilson's interval holds the true share in about 95 %."""
+    held = 0.0
+    for hits in range(251):
+        found = share_interval(hits, 250)
+        if found.low <= share <= found.high:
+            held += math.comb(250, hits) * share**hits * (1 - share) ** (250 - hits)
+    assert held == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_share_of_all_or_nothing_keeps_its_doubt() -> None:
+    """All of 250 won does not mean that the next one will be; the bounds stay in [0, 1]."""
+    assert share_interval(250, 250).low == pytest.approx(0.985, abs=0.001)
+    assert 1 - 1e-9 < share_interval(250, 250).high <= 1 + 1e-9
+    assert share_interval(0, 250).high == pytest.approx(0.015, abs=0.001)
+    with pytest.raises(ValueError, match="3 in 2"):
+        share_interval(3, 2)

@@ -14,6 +14,7 @@ import typer
 from post_train.command_options import PrecisionName, Threads, chosen_precision, start_torch, tell
 from post_train.data_command import best_of, curate
 from post_train.judge_command import reward
+from post_train.labels_command import to_label
 from post_train.sft_command import sft
 from post_train.visual_command import films, visual
 
@@ -117,3 +118,4 @@ train.command("best-of")(best_of)
 train.command("reward")(reward)
 train.command("visual")(visual)
 train.command("films")(films)
+train.command("to-label")(to_label)

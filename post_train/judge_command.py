@@ -31,6 +31,10 @@ def reward(
     measure: Annotated[
         bool, typer.Option("--measure", help="Train nothing: write and show the accuracy card of the run's judge.")
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Films that people labelled, for the card.", show_default="those that come with rushes"),
+    ] = None,
     shipped: Annotated[
         bool, typer.Option("--shipped", help="With --measure: the judge that comes with rushes, not the run's.")
     ] = False,
@@ -43,6 +47,7 @@ def reward(
     from post_train.judge_runs import JudgeRun, measured_card  # noqa: PLC0415
     from post_train.recipes import judges  # noqa: PLC0415
     from post_train.rewards.judges import judge_folder  # noqa: PLC0415
+    from post_train.rewards.labelled import LABELLED  # noqa: PLC0415
     from post_train.runs import RunOptions, load_vae  # noqa: PLC0415
 
     options = RunOptions(
@@ -55,4 +60,5 @@ def reward(
     folder = judge_folder(judge) if shipped else options.folder / "judge"
     if not measure:
         JudgeRun(judges.recipe(judge), options, vae=vae).train(tell)
-    measured_card(folder, load_vae(vae), tell, precision=options.precision)
+    labels = labels or (LABELLED if LABELLED.is_dir() else None)
+    measured_card(folder, load_vae(vae), tell, precision=options.precision, labels=labels)

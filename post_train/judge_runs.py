@@ -17,12 +17,14 @@ from post_train.algorithms.judge_training_clips import judge_clip
 from post_train.algorithms.judge_training_looks import disturbed
 from post_train.algorithms.judge_training_round_trips import RoundTrips, round_trip, vae_digest
 from post_train.checkpoint import CheckpointError, latest_checkpoint
+from post_train.data.diorama.asked import of_scene
 from post_train.data.diorama.record import Clip
 from post_train.data.diorama.world import VERSION, make_clip
 from post_train.precision import Precision
 from post_train.recipes.judges import JudgeRecipe
 from post_train.rewards.judges import JudgeFacts, judge_from, save_judge
 from post_train.rewards.judges_card import Card, card_text, measured, write_card
+from post_train.rewards.labelled import read_labelled
 from post_train.runs import RunOptions, load_vae
 from post_train.trainer import Trainer, recipe_hash
 
@@ -102,21 +104,34 @@ def held_out_clips(count: int, *, side: int) -> list[Clip]:
 
 
 def measured_card(
-    folder: Path, vae: AutoencoderKLWan, report: Report, *, precision: Precision, clips: int = _CARD_CLIPS
+    folder: Path,
+    vae: AutoencoderKLWan,
+    report: Report,
+    *,
+    precision: Precision,
+    clips: int = _CARD_CLIPS,
+    labels: Path | None = None,
 ) -> Card:
-    """Measures the judge in `folder` on clean clips and on their round trips through `vae`, and writes its card."""
+    """Measures the judge in `folder` on clean clips and on their round trips through `vae`, and writes its card.
+
+    And on generated films that people labelled, if `labels` names a folder of them.
+    """
     judge = judge_from(folder)
-    shown = held_out_clips(clips, side=judge.facts.side)
-    films = [c.frames for c in shown]
+    labelled = read_labelled(labels) if labels is not None else []
+    held_out = held_out_clips(clips, side=judge.facts.side)
+    films, shown = [c.frames for c in held_out], [of_scene(c.scene) for c in held_out]
+    conditions = {
+        "clean": measured(judge, films, shown),
+        "round_trip": measured(judge, round_trip(vae, films, precision=precision), shown),
+    }
+    if labelled:
+        conditions["labelled"] = measured(judge, [f.frames for f in labelled], [f.shown for f in labelled])
     card = Card(
         judge=str(judge.facts.origin.get("recipe", judge.name)),
         digest=judge.digest,
         world_version=VERSION,
         vae=vae_digest(vae),
-        conditions={
-            "clean": measured(judge, films, shown),
-            "round_trip": measured(judge, round_trip(vae, films, precision=precision), shown),
-        },
+        conditions=conditions,
     )
     write_card(folder, card)
     report(card_text(card))

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.whole_writes import write_whole
-from post_train.data.diorama.asked import Asked, of_scene
-from post_train.data.diorama.record import Clip
+from post_train.data.diorama.asked import Asked
 from post_train.rewards.diorama import Alignment, alignment
 from post_train.rewards.judges import Judge, JudgeError
 
@@ -48,7 +47,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """`conditions` by name (clean, round_trip); `digest` is the judge's that was measured, `vae` that of the VAE."""
+    """`conditions` by name (clean, round_trip, labelled); `digest` is the measured judge's, `vae` that of the VAE."""
 
     judge: str
     digest: str
@@ -57,9 +56,8 @@ class Card:
     conditions: dict[str, Conditions]
 
 
-def measured(judge: Judge, films: Sequence[NDArray[np.uint8]], clips: Sequence[Clip]) -> Conditions:
-    """The judge's accuracy on `films`, which show what `clips` say."""
-    asked = [of_scene(c.scene) for c in clips]
+def measured(judge: Judge, films: Sequence[NDArray[np.uint8]], asked: Sequence[Asked]) -> Conditions:
+    """The judge's accuracy on `films`, which show what `asked` says of each; None in it is not held to anything."""
     found: list[Alignment] = []
     for start in range(0, len(films), _BATCH):
         beliefs = judge.believe(films[start : start + _BATCH])

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from post_train.evaluation import commands, judging
-from post_train.evaluation.scoring import Judges
+from post_train.evaluation.scoring import VBENCH, Judges
 from tests.post_train.evaluation.simple_rewards import simple_judges
 
 pytestmark = pytest.mark.timeout(600)  # each loads engines, which is slow on a busy machine
@@ -78,7 +78,7 @@ def test_the_object_that_is_printed(models: tuple[Path, Path], cache: Path, prom
     assert -1 <= found["gsb_low"] <= found["gsb"] <= found["gsb_high"] <= 1
     assert found["good"] + found["same"] + found["bad"] == 6
     for side in ("a", "b"):
-        assert set(found[side]) >= {"ta", "mq", "vq", "dynamic_degree", "temporal_flickering", "diversity", "nfe", "seconds"}
+        assert set(found[side]) >= {"ta", "mq", "vq", *VBENCH, "diversity", "nfe", "seconds"}
         assert found[side]["nfe"] == 8  # four steps, guided
         assert found[side]["seconds"] > 0
         assert 0 < found[side]["diversity"] < 1

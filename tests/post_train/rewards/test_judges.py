@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from post_train.data.diorama.asked import of_scene
 from post_train.data.diorama.corruptions import named_corruption
 from post_train.data.diorama.record import Clip
 from post_train.data.diorama.world import make_clip
@@ -161,7 +162,7 @@ def test_a_shipped_card_is_of_its_judge(role: Role) -> None:
 @pytest.mark.parametrize("role", SHIPPED)
 def test_a_shipped_judge_reads_what_it_never_saw(role: Role, clips: list[Clip]) -> None:
     """On fresh clips at least 95 % of every attribute is read, and true films earn at least 0.97."""
-    found = measured(load_judge(role), [c.frames for c in clips], clips)
+    found = measured(load_judge(role), [c.frames for c in clips], [of_scene(c.scene) for c in clips])
     assert found.mean_ta >= 0.97
     assert all(a.value >= 0.95 for a in found.accuracy.values() if a.n >= 20)
 
@@ -192,6 +193,6 @@ def test_a_shipped_judge_reads_larger_films(role: Role, clips: list[Clip]) -> No
     """Films of twice the side, blown up or rendered so, read as well."""
     judge: Judge = load_judge(role)
     big = [make_clip(_SEED + i, side=128) for i in range(12)]
-    assert measured(judge, [c.frames for c in big], big).mean_ta >= 0.95
+    assert measured(judge, [c.frames for c in big], [of_scene(c.scene) for c in big]).mean_ta >= 0.95
     blown = [np.stack([cv2.resize(f, (128, 128)) for f in c.frames]).astype(np.uint8) for c in clips[:12]]
-    assert measured(judge, blown, clips[:12]).mean_ta >= 0.95
+    assert measured(judge, blown, [of_scene(c.scene) for c in clips[:12]]).mean_ta >= 0.95

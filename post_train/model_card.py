@@ -11,8 +11,8 @@ A small Wan for text-to-video: `WanTransformer3DModel` (11.6M weights), `Autoenc
 `WanPipeline.from_pretrained`. All weights are fp16 safetensors, averaged (EMA).
 
 **Trained from nothing** by `rushes train diorama-vae` and `rushes train diorama-base` on the wild split of the Diorama
-world (version {world_version}): {clips_seen:,} clips in {step:,} steps, captions of which about 15 % err in one
-attribute. `manifest.json` names the recipe and the latents by hash. No data from outside was used but 38 sprites of
+world (version {world_version}): {clips_seen:,} clips, {lineage}captions of which about 15 % err in one attribute.
+`manifest.json` names the recipe, the latents and the parent by hash. No data from outside was used but 38 sprites of
 Microsoft's Fluent emoji (MIT).
 
 **Made for** 64x64 pixels, 17 frames at 8 a second, UniPC, 20 steps, guidance 4, flow shift 3, and prompts in the words
@@ -26,4 +26,6 @@ shake.
 
 def model_card(manifest: dict[str, Any]) -> str:
     """The card's text with the figures of `manifest`."""
-    return _TEXT.format(**manifest)
+    parent = manifest["parent"]
+    lineage = f"the last {manifest['step']:,} steps from the weights {parent[:12]}, " if parent else ""
+    return _TEXT.format(**manifest, lineage=lineage)

@@ -120,10 +120,7 @@ class BaseRun:
             self.cache,
             latents_mean=torch.tensor(config["latents_mean"]),
             latents_std=torch.tensor(config["latents_std"]),
-            channel_weights=channel_weights(
-                decoder_gains(self.vae, side=recipe.base.latents.side, num_frames=recipe.base.latents.num_frames),
-                recipe.base.gain_power,
-            ),
+            channel_weights=channel_weights(decoder_gains(self.vae), recipe.base.gain_power),
             precision=options.precision,
             sampler=self._sample,
             compile_model=options.compile_model,

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from engines.components import build_on_meta
+from engines.components import build_on_meta, load_diffusers_model
 from engines.engine import load_engine
 from engines.families.wan import Wan
 from engines.model_folder import read_config
 from engines.types import VideoSpec
+from post_train.algorithms.channel_weights import channel_weights, decoder_gains
 from post_train.algorithms.sft import SftData, SftTask, rows_per_rank
 from post_train.checkpoint import CheckpointError, checkpoints, latest_checkpoint, read_manifest
 from post_train.contact_sheet import write_sheet
@@ -135,13 +136,27 @@ class SftRun:
         return SftTask(
             self.recipe.sft,
             transformer,
-            SftData(clips=self.clips, latents=self.latents, embeddings=self.embeddings, mean=mean, std=std),
+            SftData(
+                clips=self.clips,
+                latents=self.latents,
+                embeddings=self.embeddings,
+                mean=mean,
+                std=std,
+                channel_weights=self._channel_weights(),
+            ),
             flow_shift=self.card.defaults.flow_shift,
             ranks=self.ranks,
             precision=self.options.precision,
             sampler=self._sample,
             compile_model=self.options.compile_model,
         )
+
+    def _channel_weights(self) -> torch.Tensor | None:
+        power = self.recipe.sft.gain_power
+        if power == 0:
+            return None
+        vae = load_diffusers_model(AutoencoderKLWan, self.model / "vae", torch.float32, torch.device("cpu"))
+        return channel_weights(decoder_gains(vae.requires_grad_(requires_grad=False)), power)
 
     def _manifest(self, source: ClipSource) -> dict[str, Any]:
         return {

@@ -36,7 +36,8 @@ class SftConfig:
 
     A rank computes at most `micro_batch` clips at once and adds up their gradients. `empty_share` of the clips are told
     nothing, for guidance; `other_share` are told one of their further captions. `uniform_share` of the noise levels are
-    uniform, the others logit-normal, all shifted as the model is served.
+    uniform, the others logit-normal, all shifted as the model is served. Errors of a latent channel count by its gain
+    in the picture to the power of `gain_power`; 0 counts all alike, as Wan itself was trained.
     """
 
     batch: int
@@ -47,6 +48,7 @@ class SftConfig:
     empty_share: float
     other_share: float
     uniform_share: float
+    gain_power: float
     gradient_checkpointing: bool
 
 
@@ -74,13 +76,14 @@ def check_optimizer(config: SftConfig, ranks: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftData:
-    """Prepared clips and where their tensors are read from, with the VAE's statistics, each [C]."""
+    """Prepared clips and where their tensors are read from, with the VAE's statistics and what channels count, [C]."""
 
     clips: TrainingClips
     latents: ClipLatents
     embeddings: PromptEmbeddings
     mean: Tensor
     std: Tensor
+    channel_weights: Tensor | None
 
 
 class SftTask:
@@ -165,7 +168,9 @@ class SftTask:
         x0 = torch.stack([self._latents(row) for row in rows]).to(device)
         noise = torch.stack([_noise(x0.shape[1:], seed) for seed in noise_seeds]).to(device)
         sigmas = shifted_sigmas(levels, self.flow_shift).to(device)
-        errors = flow_matching_errors(self._velocity(noised(x0, noise, sigmas), sigmas, texts), x0, noise)
+        weights = self.data.channel_weights
+        weights = None if weights is None else weights.to(device)
+        errors = flow_matching_errors(self._velocity(noised(x0, noise, sigmas), sigmas, texts), x0, noise, weights)
         high = errors.detach()[sigmas > _HIGH_NOISE]
         return errors, float(high.mean() if len(high) else errors.detach().mean())
 

@@ -161,6 +161,22 @@ def test_the_loss_falls(tiny_wan: Path, clips: Path, tmp_path: Path) -> None:
     assert torch.equal(live["blocks.0.attn1.to_q.base_layer.weight"], frozen["blocks.0.attn1.to_q.weight"])
 
 
+def test_channels_count_by_their_gain_if_the_recipe_says_so(tiny_wan: Path, clips: Path, tmp_path: Path) -> None:
+    """The same step weighs each channel's error by what it does to the picture; power 0 weighs none."""
+    recipe = small_sft()
+    seen = replace(recipe, sft=replace(recipe.sft, gain_power=1.0))
+    plain, weighted = (small_run(r, tiny_wan, clips, tmp_path / str(i)).task for i, r in enumerate((recipe, seen)))
+    assert plain.data.channel_weights is None
+    weights = weighted.data.channel_weights
+    assert weights is not None
+    assert float(weights.mean()) == pytest.approx(1)
+    assert len(weights.unique()) > 1
+    losses = [float(task.loss(1, step_generator(5, 1))[0].detach()) for task in (plain, weighted)]
+    assert losses[0] != losses[1]
+    weighted.data = replace(weighted.data, channel_weights=torch.ones_like(weights))
+    assert float(weighted.loss(1, step_generator(5, 1))[0].detach()) == pytest.approx(losses[0], rel=1e-6)
+
+
 def test_a_clip_alone_is_enough(tiny_wan: Path, tmp_path: Path) -> None:
     """One clip and a batch of four train: the clip is seen four times a step."""
     run = small_run(small_sft(steps=1), tiny_wan, write_clips(tmp_path / "one", 1), tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,12 @@ def reward(
     vae: Annotated[
         Path | None,
         typer.Option(help="The VAE whose round trips it must see through.", show_default="the built-in model's"),
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A finished judge whose weights a new run begins with.", show_default="nothing")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the run; warm-up and decay keep their share of it.")
     ] = None,
     minutes: JudgeMinutes = math.inf,
     threads: Threads = 1,
@@ -55,10 +62,14 @@ def reward(
         precision=chosen_precision(precision),
         compile_model=compile_model,
         minutes=minutes,
+        start_from=start_from,
     )
     vae = vae or find_model("diorama") / "vae"
     folder = judge_folder(judge) if shipped else options.folder / "judge"
     if not measure:
-        JudgeRun(judges.recipe(judge), options, vae=vae).train(tell)
+        recipe = judges.recipe(judge)
+        if steps is not None:
+            recipe = replace(recipe, loop=recipe.loop.lasting(steps))
+        JudgeRun(recipe, options, vae=vae).train(tell)
     labels = labels or (LABELLED if LABELLED.is_dir() else None)
     measured_card(folder, load_vae(vae), tell, precision=options.precision, labels=labels)

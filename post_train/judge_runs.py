@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from post_train.recipes.judges import JudgeRecipe
 from post_train.rewards.judges import JudgeFacts, judge_from, save_judge
 from post_train.rewards.judges_card import Card, card_text, measured, write_card
 from post_train.rewards.labelled import read_labelled
-from post_train.runs import RunOptions, load_vae
+from post_train.runs import RunOptions, kept_parent, load_vae
 from post_train.trainer import Trainer, recipe_hash
 
 Report = Callable[[str], None]
@@ -47,7 +48,18 @@ class JudgeRun:
             options.folder.parent / "round-trips", self.vae, recipe.judge.round_trips, precision=options.precision
         )
         self.task = JudgeTask(recipe.judge, trips, precision=options.precision, compile_model=options.compile_model)
+        start = options.start_from
+        if start is not None:
+            self._start_from(start)
+        self.parent = kept_parent(options.folder / "parent.json", start and (lambda: _judge_facts(start)))
         self.trainer = Trainer(self.task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
+
+    def _start_from(self, folder: Path) -> None:
+        """Takes the weights of a finished judge of the same network, or says what differs."""
+        judge = judge_from(folder)
+        if judge.facts.reader != self.recipe.judge.reader:
+            raise CheckpointError(f"{folder} is a judge of another network than the {self.recipe.role} judge's")
+        self.task.reader.load_state_dict(judge.reader.state_dict())
 
     @property
     def folder(self) -> Path:
@@ -81,7 +93,9 @@ class JudgeRun:
                 "vae": vae_digest(self.vae),
                 "seed": self.recipe.loop.seed,
                 "step": self.trainer.step,
-                "clips_seen": self.trainer.step * self.recipe.judge.batch,
+                "parent": self.parent and self.parent["digest"],
+                "clips_seen": (self.parent["clips_seen"] if self.parent else 0)
+                + self.trainer.step * self.recipe.judge.batch,
                 "precision": self.options.precision,
             },
         )
@@ -96,6 +110,12 @@ class JudgeRun:
                 frames, truth = judge_clip(seed, side=shape.side, num_frames=shape.num_frames)
                 clips.append((disturbed(np.random.default_rng(seed), frames, self.recipe.judge.looks), truth))
             yield batch_of(clips)
+
+
+def _judge_facts(folder: Path) -> dict[str, Any]:
+    """The hash of a judge and the clips it has seen."""
+    judge = judge_from(folder)
+    return {"digest": judge.digest, "clips_seen": judge.facts.origin["clips_seen"]}
 
 
 def held_out_clips(count: int, *, side: int) -> list[Clip]:

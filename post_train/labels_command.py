@@ -27,8 +27,8 @@ def to_label(
     from engines.whole_writes import write_whole  # noqa: PLC0415
     from post_train.contact_sheet import write_sheet  # noqa: PLC0415
     from post_train.data.diorama.world import make_clip  # noqa: PLC0415
-    from post_train.data.model_films import weights_digest  # noqa: PLC0415
     from post_train.films import FilmOrder, draw_films  # noqa: PLC0415
+    from post_train.model_parts import model_digests  # noqa: PLC0415
     from post_train.rewards.labelled import LABELS, blank_labels, write_film  # noqa: PLC0415
 
     if (out / LABELS).exists():
@@ -46,5 +46,5 @@ def to_label(
             first = len(shown) - 1 - (len(shown) - 1) % per_sheet
             write_sheet(out / f"sheet-{first:04d}.png", shown[first:])
             tell(f"{len(shown)} of {count} films")
-    write_whole(out / LABELS, blank_labels([o.name for o in orders], weights_digest(folder)))
+    write_whole(out / LABELS, blank_labels([o.name for o in orders], model_digests(folder).whole))
     tell(f"look at {out}/sheet-*.png and fill in {out / LABELS}; then rushes train reward --measure --labels {out}")

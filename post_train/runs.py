@@ -112,7 +112,8 @@ class BaseRun:
             compile_model=options.compile_model,
         )
         self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe, options.start_from)
-        self.parent = _parent(options.folder / "parent.json", options.start_from)
+        start = options.start_from
+        self.parent = kept_parent(options.folder / "parent.json", start and (lambda: _model_facts(start)))
         config = self.vae.config
         self.task = BaseTask(
             recipe.base,
@@ -183,13 +184,20 @@ class BaseRun:
         write_sheet(folder / f"base-{step:06d}.png", held_out_films(model, 8))
 
 
-def _parent(path: Path, start_from: Path | None) -> dict[str, Any] | None:
-    """What the run's first weights were: the hash of their model and the clips it had seen; kept with the run."""
-    if start_from is not None and not path.is_file():
-        seen = json.loads((start_from / "manifest.json").read_text()).get("clips_seen", 0)
-        content = {"digest": model_digests(start_from).whole, "clips_seen": seen}
-        write_whole(path, (json.dumps(content, sort_keys=True) + "\n").encode())
+def kept_parent(path: Path, parent: Callable[[], dict[str, Any]] | None) -> dict[str, Any] | None:
+    """What a run's first weights were, asked for once and kept with the run at `path`; None when it began from nothing.
+
+    A run that goes on ignores another `parent`: the weights are its own by then.
+    """
+    if parent is not None and not path.is_file():
+        write_whole(path, (json.dumps(parent(), sort_keys=True) + "\n").encode())
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _model_facts(model: Path) -> dict[str, Any]:
+    """The hash of a model and the clips it has seen."""
+    seen = json.loads((model / "manifest.json").read_text()).get("clips_seen", 0)
+    return {"digest": model_digests(model).whole, "clips_seen": seen}
 
 
 def _tokenizer(folder: Path, recipe: BaseRecipe, start_from: Path | None) -> PreTrainedTokenizerFast:

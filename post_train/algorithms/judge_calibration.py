@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from post_train.algorithms.judge_losses import TruthBatch
-from post_train.rewards.reader import PLACE, Maps, Reader, Tracks
+from post_train.algorithms.judge_losses import TruthBatch, own_tracks
+from post_train.rewards.reader import PLACE, Maps, Reader
 from post_train.rewards.reader_tracks import FoundObject, tracks
 
 _TEMPERATURES = np.exp(np.linspace(np.log(0.4), np.log(4.0), 47))
@@ -48,8 +48,7 @@ def temperatures(reader: Reader, batches: Iterable[tuple[Tensor, TruthBatch]]) -
 
     for video, truth in batches:
         maps = reader(video)
-        x, y, size, presence = truth.tracks.unbind(2)
-        action, colour = reader.attributes(maps.features, Tracks(x=x, y=y, size=size, presence=presence))
+        action, colour = reader.attributes(maps.features, own_tracks(maps, truth))
         note("action", action, truth.objects[..., 2])
         note("colour", colour, truth.objects[..., 1])
         for i, name in enumerate(PLACE):

@@ -106,7 +106,7 @@ class JudgeTask:
         shape = self._shape(generator)
         first = self.config.data_seed + step * self.config.batch
         video, truth = batch_of([self._clip(first + row, shape) for row in range(self.config.batch)])
-        noise = torch.randn(len(video), SLOTS, 4, shape.num_frames, generator=generator)
+        noise = torch.randn(len(video), SLOTS, 5, shape.num_frames, generator=generator)
         with autocast(self.precision):
             through = self._usual if shape == self.config.shapes[0] else self._through
             loss, right = through(video, truth.objects, truth.tracks, truth.place, noise)
@@ -118,7 +118,7 @@ class JudgeTask:
         shape = self.config.shapes[0]
         clips = [judge_clip(_HELD_OUT + i, side=shape.side, num_frames=shape.num_frames) for i in range(_SAMPLE)]
         video, truth = batch_of(clips)
-        loss, right = reading_loss(self.reader, video, truth, torch.zeros(_SAMPLE, SLOTS, 4, shape.num_frames))
+        loss, right = reading_loss(self.reader, video, truth, torch.zeros(_SAMPLE, SLOTS, 5, shape.num_frames))
         named = dict(zip(("class", "action", "colour", "place"), right.tolist(), strict=True))
         folder.mkdir(parents=True, exist_ok=True)
         row = json.dumps({"step": step, "loss": float(loss), **named})

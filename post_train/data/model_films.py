@@ -24,6 +24,7 @@ from engines.whole_writes import folder_appearing_whole
 from post_train.algorithms.judge_training_round_trips import round_trip
 from post_train.data.diorama.world import VERSION, make_clip
 from post_train.films import FilmOrder, draw_films
+from post_train.model_parts import model_digests
 
 _TENSORS, _FACTS = "films.safetensors", "films.json"
 _BATCH = 8
@@ -59,15 +60,6 @@ class ModelFilms:
     digest: str
 
 
-def weights_digest(model: Path) -> str:
-    """A short hash of all weights of a model folder."""
-    digest = hashlib.sha256()
-    for path in sorted(model.rglob("*.safetensors")):
-        digest.update(path.relative_to(model).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
 def make_films(model: Path, folder: Path, wanted: FilmsWanted, report: Callable[[str], None]) -> None:
     """Films of `model` by the serving engine, written to `folder` whole or not at all."""
     engine = load_engine(model)
@@ -98,7 +90,7 @@ def make_round_trips(model: Path, folder: Path, wanted: FilmsWanted) -> None:
 
 
 def _facts(model: Path, wanted: FilmsWanted, rest: dict[str, object]) -> dict[str, object]:
-    return {**asdict(wanted), "weights": weights_digest(model), "world_version": VERSION, **rest}
+    return {**asdict(wanted), "weights": model_digests(model).whole, "world_version": VERSION, **rest}
 
 
 def _write(folder: Path, films: NDArray[np.uint8], facts: dict[str, object]) -> None:

@@ -66,9 +66,10 @@ def recipe() -> BaseRecipe:
         loop=LoopConfig(
             seed=21,
             steps=16_000,
-            lr=2e-3,
+            # At a constant 2e-3 the weights' loss stood 0.022 above their average's (0.359, 0.337; 480 held-out clips).
+            lr=1.2e-3,
             warmup_steps=200,
-            decay_steps=4_000,
+            decay_steps=12_000,
             final_lr=0.02,
             grad_clip=1.0,
             ema_decay=0.999,

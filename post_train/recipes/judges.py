@@ -29,10 +29,10 @@ _SHAPES = (
 )
 _LOOP = LoopConfig(
     seed=41,
-    steps=1400,
+    steps=1250,
     lr=4e-3,
     warmup_steps=50,
-    decay_steps=1050,
+    decay_steps=950,
     final_lr=0.02,
     grad_clip=2.0,
     ema_decay=0.99,

@@ -12,11 +12,12 @@ import torch
 
 from post_train.algorithms import judge_calibration
 from post_train.algorithms import judge_training_clips as clips
-from post_train.algorithms.judge_losses import TruthBatch, reading_loss
+from post_train.algorithms.judge_losses import TruthBatch, followed, own_tracks, reading_loss
 from post_train.algorithms.judge_training import JudgeTask, batch_of
 from post_train.algorithms.judge_training_clips import UNKNOWN, judge_clip
 from post_train.algorithms.judge_training_looks import Looks, disturbed
 from post_train.algorithms.judge_training_round_trips import RoundTripConfig, RoundTrips, round_trip
+from post_train.checkpoint import CheckpointError
 from post_train.data.diorama.asked import of_scene
 from post_train.data.diorama.record import Split
 from post_train.data.diorama.vocabulary import Action, Camera
@@ -164,9 +165,9 @@ class _Oracle(Reader):
         return self.answers
 
 
-def _oracle_loss(truth: TruthBatch, *, shift: int = 0, confuse: bool = False) -> float:
-    """The loss of one who knows the truth, moved by `shift` places or with another class."""
-    b, s, _, f = truth.tracks.shape
+def _oracle(truth: TruthBatch, *, shift: int = 0, confuse: bool = False) -> _Oracle:
+    """One who knows the truth, moved by `shift` places or with another class."""
+    b, _, _, f = truth.tracks.shape
     h = w = 8
     heat = torch.full((b, f, h, w), -12.0)
     classes = torch.zeros(b, f, h, w, len(CLASSES))
@@ -187,17 +188,44 @@ def _oracle_loss(truth: TruthBatch, *, shift: int = 0, confuse: bool = False) ->
     said = Maps(heat=heat, classes=classes, box=box, features=torch.zeros(b, f, h, w, 1), place=place)
     action = 20.0 * torch.nn.functional.one_hot(truth.objects[..., 2].clamp(min=0), 12).float()
     colour = 20.0 * torch.nn.functional.one_hot(truth.objects[..., 1].clamp(min=0), 8).float()
-    loss, _ = reading_loss(_Oracle(said, action, colour), torch.zeros(b, 3, f, 32, 32), truth, torch.zeros(b, s, 4, f))
-    return float(loss)
+    return _Oracle(said, action, colour)
+
+
+def _oracle_loss(truth: TruthBatch, **changes: int) -> float:
+    b, s, _, f = truth.tracks.shape
+    video, noise = torch.zeros(b, 3, f, 32, 32), torch.zeros(b, s, 5, f)
+    return float(reading_loss(_oracle(truth, **changes), video, truth, noise)[0])
+
+
+def _singles() -> TruthBatch:
+    found = [c for c in (make_clip(s, side=32, num_frames=9) for s in range(20)) if len(c.scene.objects) == 1]
+    return batch_of([(c.frames, clips.truth_of(c.scene)) for c in found[:6]])[1]
 
 
 def test_who_knows_the_truth_loses_nothing() -> None:
     """The loss of perfect maps is nearly zero; moved by a place or with another class it is not."""
-    singles = [c for c in (make_clip(s, side=32, num_frames=9) for s in range(20)) if len(c.scene.objects) == 1]
-    _, truth = batch_of([(c.frames, clips.truth_of(c.scene)) for c in singles[:6]])
+    truth = _singles()
     assert _oracle_loss(truth) < 0.05
     assert _oracle_loss(truth, shift=1) > 1
     assert _oracle_loss(truth, confuse=True) > 1
+
+
+def test_a_reader_is_taught_to_follow_what_it_says_itself() -> None:
+    """Perfect boxes give the true tracks; of objects, those that the draw picks have the reader's own, in training."""
+    truth = _singles()
+    maps = _oracle(truth).said
+    own, shown = own_tracks(maps, truth), truth.tracks[:, :, 3] > 0
+    for i, name in enumerate(("x", "y", "size")):
+        assert torch.allclose(getattr(own, name)[shown], truth.tracks[:, :, i][shown], atol=1e-4)
+    halved = replace(maps, box=maps.box - torch.tensor([0.0, 0.0, float(np.log(2))], dtype=torch.float32))
+    noise = torch.zeros(*truth.tracks.shape[:2], 5, truth.tracks.shape[3])
+    sizes = [
+        followed(halved, truth, noise + torch.tensor([0, 0, 0, 0, v], dtype=torch.float32)[:, None]).size[shown]
+        for v in (0.0, 1.0)
+    ]
+    true = truth.tracks[:, :, 2][shown]
+    assert torch.allclose(sizes[0], true / 2, rtol=1e-3)
+    assert torch.allclose(sizes[1], true)
 
 
 def test_confidence_becomes_a_frequency() -> None:
@@ -244,6 +272,22 @@ def test_a_stopped_run_goes_on_exactly_and_ends_in_a_judge(vae: Path, tmp_path: 
     assert card.digest == judge_from(whole.folder).digest
     assert set(card.conditions) == {"clean", "round_trip"}
     assert card.conditions["clean"].accuracy["ground"].n == 4
+
+
+def test_a_judge_begins_with_anothers_weights(vae: Path, tmp_path: Path) -> None:
+    """A new run from a finished judge of its network keeps its weights and names it; another network is refused."""
+    first = JudgeRun(small_judge(), options(tmp_path / "first" / "run"), vae=vae)
+    first.train(lambda _: None)
+    start = replace(options(tmp_path / "second" / "run"), start_from=first.folder, minutes=0)
+    second = JudgeRun(small_judge(), start, vae=vae)
+    second.train(lambda _: None)
+    parent, child = judge_from(first.folder), judge_from(second.folder)
+    assert all(torch.equal(a, b) for a, b in zip(parent.reader.parameters(), child.reader.parameters(), strict=True))
+    assert child.facts.origin["parent"] == parent.digest
+    assert child.facts.origin["clips_seen"] == parent.facts.origin["clips_seen"]
+    wider = replace(small_judge().judge, reader=replace(small_judge().judge.reader, width=24))
+    with pytest.raises(CheckpointError, match="another network"):
+        JudgeRun(replace(small_judge(), judge=wider), replace(start, folder=tmp_path / "third" / "run"), vae=vae)
 
 
 def test_no_judge_trains_on_the_clips_it_is_measured_on() -> None:

@@ -51,6 +51,14 @@ def _say_float32(config: Path) -> None:
     config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def _forget_paths(folder: Path) -> None:
+    """Takes out of the parts' configs where on the training machine they were loaded from."""
+    for config in sorted(folder.glob("*/config.json")):
+        content = json.loads(config.read_text())
+        if content.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
 def export_pipeline(folder: Path, parts: Parts, card: ModelCard, manifest: dict[str, Any], *, readme: str) -> None:
     """Writes `folder` anew: the pipeline, `rushes.json` (the card), `manifest.json` (its origin) and `README.md`.
 
@@ -72,6 +80,7 @@ def export_pipeline(folder: Path, parts: Parts, card: ModelCard, manifest: dict[
     with folder_appearing_whole(folder) as part:
         pipeline.save_pretrained(part, safe_serialization=True)
         _say_float32(part / "text_encoder" / "config.json")
+        _forget_paths(part)
         (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
         (part / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         (part / "README.md").write_text(readme)

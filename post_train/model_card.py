@@ -11,9 +11,9 @@ A small Wan for text-to-video: `WanTransformer3DModel` (11.6M weights), `Autoenc
 `WanPipeline.from_pretrained`. All weights are fp16 safetensors, averaged (EMA).
 
 **Trained from nothing** by `rushes train diorama-vae` and `rushes train diorama-base` on the wild split of the Diorama
-world (version {world_version}): {clips_seen:,} clips, {lineage}captions of which about 15 % err in one attribute.
-`manifest.json` names the recipe, the latents and the parent by hash. No data from outside was used but 38 sprites of
-Microsoft's Fluent emoji (MIT).
+world (version {world_version}): {clips_seen:,} clips{lineage}.
+About 15 % of their captions err in one attribute. `manifest.json` names the recipe, the latents and the parent by hash.
+No data from outside was used but 38 sprites of Microsoft's Fluent emoji (MIT).
 
 **Made for** 64x64 pixels, 17 frames at 8 a second, UniPC, 20 steps, guidance 4, flow shift 3, and prompts in the words
 of `post_train/data/diorama/vocabulary.py`: objects, colours, actions, ground, sky, weather, camera.
@@ -27,5 +27,5 @@ shake.
 def model_card(manifest: dict[str, Any]) -> str:
     """The card's text with the figures of `manifest`."""
     parent = manifest["parent"]
-    lineage = f"the last {manifest['step']:,} steps from the weights {parent[:12]}, " if parent else ""
+    lineage = f", the last {manifest['step']:,} steps from the weights {parent[:12]}" if parent else ""
     return _TEXT.format(**manifest, lineage=lineage)

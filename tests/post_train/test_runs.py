@@ -103,6 +103,7 @@ def test_the_export_says_where_it_comes_from(model: Path) -> None:
     assert manifest["clips_seen"] == 48
     assert {"recipe_hash", "world_version", "latents", "seed"} <= manifest.keys()
     assert not list(model.rglob("*.bin"))
+    assert not any("_name_or_path" in path.read_text() for path in model.glob("*/config.json"))
 
 
 def test_a_stopped_run_goes_on_exactly(vae: Path, tmp_path: Path) -> None:

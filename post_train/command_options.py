@@ -15,6 +15,9 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads; one beside other
 PrecisionName = Annotated[
     str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 where the processor computes in it")
 ]
+RunSteps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Length of the run; warm-up and decay keep their share of it.")
+]
 JudgeMinutes = Annotated[
     float, typer.Option(help="Stop after so many minutes, with a checkpoint and the judge as it is.")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from post_train.command_options import PrecisionName, Threads, chosen_precision, start_torch, tell
+from post_train.command_options import PrecisionName, RunSteps, Threads, chosen_precision, start_torch, tell
 from post_train.data_command import best_of, curate
 from post_train.judge_command import reward
 from post_train.labels_command import to_label
@@ -59,9 +59,7 @@ def train_diorama(
     vae: Annotated[
         Path | None, typer.Option(help="The VAE that makes the latents.", show_default="runs/diorama-vae/model")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Length of the run; warm-up and decay keep their share of it.")
-    ] = None,
+    steps: RunSteps = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
     threads: Threads = 1,
     precision: PrecisionName = None,
@@ -109,7 +107,7 @@ _Recipe = TypeVar("_Recipe", "VaeRecipe", "BaseRecipe")
 
 
 def _lasting(recipe: _Recipe, steps: int | None) -> _Recipe:
-    return recipe if steps is None else replace(recipe, loop=recipe.loop.lasting(steps))
+    return replace(recipe, loop=recipe.loop.lasting(steps))
 
 
 train.command("sft")(sft)

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from post_train.command_options import JudgeMinutes, PrecisionName, Threads, chosen_precision, start_torch, tell
+from post_train.command_options import (
+    JudgeMinutes,
+    PrecisionName,
+    RunSteps,
+    Threads,
+    chosen_precision,
+    start_torch,
+    tell,
+)
 from post_train.rewards.roles import Role
 
 
@@ -26,9 +34,7 @@ def reward(
     start_from: Annotated[
         Path | None, typer.Option(help="A finished judge whose weights a new run begins with.", show_default="nothing")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Length of the run; warm-up and decay keep their share of it.")
-    ] = None,
+    steps: RunSteps = None,
     minutes: JudgeMinutes = math.inf,
     threads: Threads = 1,
     precision: PrecisionName = None,
@@ -68,8 +74,6 @@ def reward(
     folder = judge_folder(judge) if shipped else options.folder / "judge"
     if not measure:
         recipe = judges.recipe(judge)
-        if steps is not None:
-            recipe = replace(recipe, loop=recipe.loop.lasting(steps))
-        JudgeRun(recipe, options, vae=vae).train(tell)
+        JudgeRun(replace(recipe, loop=recipe.loop.lasting(steps)), options, vae=vae).train(tell)
     labels = labels or (LABELLED if LABELLED.is_dir() else None)
     measured_card(folder, load_vae(vae), tell, precision=options.precision, labels=labels)

@@ -103,6 +103,9 @@ class BaseRun:
     def __init__(self, recipe: BaseRecipe, options: RunOptions, *, vae: Path) -> None:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.options = recipe, options
+        start = options.start_from
+        if start is not None and not (start / "manifest.json").is_file():
+            raise CheckpointError(f"{start} is no model of a base run; name a folder that `--export` wrote")
         self.vae = load_vae(vae)
         self.cache = LatentCache(
             options.folder.parent / "latents",
@@ -112,7 +115,6 @@ class BaseRun:
             compile_model=options.compile_model,
         )
         self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe, options.start_from)
-        start = options.start_from
         self.parent = kept_parent(options.folder / "parent.json", start and (lambda: _model_facts(start)))
         config = self.vae.config
         self.task = BaseTask(

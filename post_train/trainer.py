@@ -50,8 +50,10 @@ class LoopConfig:
     sample_every: int
     log_every: int
 
-    def lasting(self, steps: int) -> LoopConfig:
-        """The same run in `steps` steps: warm-up and decay keep their share of them."""
+    def lasting(self, steps: int | None) -> LoopConfig:
+        """The same run in `steps` steps: warm-up and decay keep their share of them. None leaves it as it is."""
+        if steps is None:
+            return self
         shares = {"warmup_steps": self.warmup_steps * steps, "decay_steps": self.decay_steps * steps}
         return replace(self, steps=steps, **{name: round(value / self.steps) for name, value in shares.items()})
 

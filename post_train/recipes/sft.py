@@ -157,8 +157,7 @@ def with_changes(recipe: SftRecipe, *, steps: int | None = None, **parts: dict[s
 
     ValueError for an optimizer that cannot train what the recipe asks.
     """
-    if steps is not None:
-        recipe = replace(recipe, loop=recipe.loop.lasting(steps))
+    recipe = replace(recipe, loop=recipe.loop.lasting(steps))
     for part, values in parts.items():
         given = {k: v for k, v in values.items() if v is not None}
         recipe = replace(recipe, **{part: replace(getattr(recipe, part), **given)})

@@ -120,14 +120,21 @@ def wrong_sky(clip: Clip, _strength: float, rng: np.random.Generator) -> Frames:
     return redraw(clip, replace(clip.scene, scenery=replace(place, sky=sky)))
 
 
-def wrong_weather(clip: Clip, _strength: float, rng: np.random.Generator) -> Frames:
-    """Something falls that should not, or does not that should."""
+def wrong_weather(clip: Clip, _strength: float, rng: np.random.Generator) -> Frames | None:
+    """What should fall does not, or something else does. Of fair weather no caption tells: nothing makes it untrue."""
     place = clip.scene.scenery
+    if place.weather is Weather.NONE:
+        return None
     weather = pick(rng, [w for w in Weather if w is not place.weather])
     return redraw(clip, replace(clip.scene, scenery=replace(place, weather=weather)))
 
 
-def wrong_camera(clip: Clip, _strength: float, rng: np.random.Generator) -> Frames:
-    """The scenery moves as another camera would show it; the objects keep their places on the screen."""
+def wrong_camera(clip: Clip, _strength: float, rng: np.random.Generator) -> Frames | None:
+    """The scenery moves as another camera would show it; the objects keep their places on the screen.
+
+    Of a static camera no caption need tell: nothing makes it untrue.
+    """
+    if clip.scene.camera is Camera.STATIC:
+        return None
     camera = pick(rng, [c for c in Camera if c is not clip.scene.camera])
     return redraw(clip, replace(clip.scene, camera=camera))

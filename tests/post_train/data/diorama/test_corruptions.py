@@ -8,6 +8,7 @@ import pytest
 from post_train.data.diorama.corruptions import CORRUPTIONS, LOOKS, UNSEEN_LOOKS, Corruption, named_corruption
 from post_train.data.diorama.corruptions.untrue import DIRECTED
 from post_train.data.diorama.record import Clip, Split
+from post_train.data.diorama.vocabulary import Camera, Weather
 from post_train.data.diorama.world import make_clip
 from post_train.rewards.base import Dimension
 
@@ -32,7 +33,7 @@ def _changed(clip: Clip, frames: np.ndarray) -> np.ndarray:
 def test_each_harms_and_repeats(corruption: Corruption) -> None:
     """Frames keep shape and type, differ from the true ones, are made anew equal, and the clip itself is untouched."""
     harmed = 0
-    for clip in CLIPS[:8]:
+    for clip in CLIPS:
         before = clip.frames.copy()
         first, again = (corruption.of(clip, 0.6, np.random.default_rng(3)) for _ in range(2))
         assert np.array_equal(clip.frames, before)
@@ -144,3 +145,12 @@ def test_shuffling_moves_the_frames_it_says(strength: float, moved: int) -> None
     assert frames is not None
     assert sorted(f.tobytes() for f in frames) == sorted(f.tobytes() for f in clip.frames)
     assert int((_changed(clip, frames) > 0).sum()) == moved
+
+
+@pytest.mark.parametrize(("name", "silent"), [("wrong_weather", "weather"), ("wrong_camera", "camera")])
+def test_what_no_caption_tells_makes_none_untrue(name: str, silent: str) -> None:
+    """Of fair weather and a static camera captions say nothing, so that rain or a pan there is no untruth."""
+    for clip in CLIPS:
+        told = getattr(clip.scene.scenery if silent == "weather" else clip.scene, silent)
+        harmed = named_corruption(name).of(clip, 1.0, np.random.default_rng(0))
+        assert (harmed is None) == (told in {Weather.NONE, Camera.STATIC})

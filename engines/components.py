@@ -33,6 +33,8 @@ _DESCRIPTION_FAULTS = (
 DiffusersModel = TypeVar("DiffusersModel", bound=ModelMixin)
 TextModel = TypeVar("TextModel", bound=PreTrainedModel)
 
+_CACHE_LINE = 64  # bytes
+
 
 def load_diffusers_model(
     cls: type[DiffusersModel], folder: Path, dtype: torch.dtype, device: torch.device
@@ -117,7 +119,18 @@ def _shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _frozen(model: Any, device: torch.device) -> Any:
+    _align(model)
     return model.to(device).eval().requires_grad_(False)  # noqa: FBT003  (torch's own signature)
+
+
+def _align(model: torch.nn.Module) -> None:
+    """Moves weights that lie across cache lines, as views of a file may, into memory of their own.
+
+    A CPU's matrix products add up in another order there, so that one model in two files would make another film.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % _CACHE_LINE:
+            tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from post_train.recipes.judges import JudgeRecipe
 from post_train.rewards.judges import JudgeFacts, judge_from, save_judge
 from post_train.rewards.judges_card import Card, card_text, measured, write_card
 from post_train.rewards.labelled import read_labelled
-from post_train.runs import RunOptions, kept_parent, load_vae
+from post_train.runs import RunOptions, kept_parent, lineage, load_vae
 from post_train.trainer import Trainer, recipe_hash
 
 Report = Callable[[str], None]
@@ -93,9 +93,7 @@ class JudgeRun:
                 "vae": vae_digest(self.vae),
                 "seed": self.recipe.loop.seed,
                 "step": self.trainer.step,
-                "parent": self.parent and self.parent["digest"],
-                "clips_seen": (self.parent["clips_seen"] if self.parent else 0)
-                + self.trainer.step * self.recipe.judge.batch,
+                **lineage(self.parent, self.trainer.step * self.recipe.judge.batch),
                 "precision": self.options.precision,
             },
         )

@@ -173,8 +173,7 @@ class BaseRun:
             "world_version": VERSION,
             "latents": self.cache.key,
             "step": step,
-            "parent": self.parent and self.parent["digest"],
-            "clips_seen": (self.parent["clips_seen"] if self.parent else 0) + step * base.batch,
+            **lineage(self.parent, step * base.batch),
             "seed": loop.seed,
             "precision": self.options.precision,
         }
@@ -194,6 +193,12 @@ def kept_parent(path: Path, parent: Callable[[], dict[str, Any]] | None) -> dict
     if parent is not None and not path.is_file():
         write_whole(path, (json.dumps(parent(), sort_keys=True) + "\n").encode())
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def lineage(parent: dict[str, Any] | None, clips: int) -> dict[str, Any]:
+    """What an origin says of a run's parent, and of all clips seen: the parent's and its own `clips`."""
+    before = parent or {"digest": None, "clips_seen": 0}
+    return {"parent": before["digest"], "clips_seen": before["clips_seen"] + clips}
 
 
 def _model_facts(model: Path) -> dict[str, Any]:

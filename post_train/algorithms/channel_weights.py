@@ -1,7 +1,7 @@
 """How much each latent channel is seen in the picture, and what its error should therefore count in training.
 
 Pipelines bring every channel to unit variance, so a plain mean squared error counts channels alike. They are not: of
-the built-in model's 48, twelve make three quarters of what is seen and four nothing. Weights leave the minimum of the
+the built-in model's 48, twelve make three quarters of what is seen and three nothing. Weights leave the minimum of the
 loss where it is, at the conditional mean, and decide what a model of finite size and time gets right first.
 Legend: B batch, C latent channels, T latent frames, H W latent size.
 """
@@ -51,8 +51,5 @@ def channel_weights(gains: Float[Tensor, " C"], power: float) -> Float[Tensor, "
     0 counts all alike, 2 counts errors as pixels do; between, what is fine and faint has a say as well.
     """
     raw = gains**power
-    return _of_mean_one((raw / raw.mean()).clamp(min=_LEAST))
-
-
-def _of_mean_one(weights: Tensor) -> Tensor:
-    return weights / weights.mean()
+    kept = (raw / raw.mean()).clamp(min=_LEAST)
+    return kept / kept.mean()

@@ -128,7 +128,14 @@ class BaseRun:
             sampler=self._sample,
             compile_model=options.compile_model,
         )
-        self.trainer = Trainer(self.task, recipe.loop, options.folder, recipe=recipe_hash(recipe))
+        seen = lineage(self.parent, 0)["clips_seen"]
+        self.trainer = Trainer(
+            self.task,
+            recipe.loop,
+            options.folder,
+            recipe=recipe_hash(recipe),
+            steps_before=seen // recipe.base.batch,
+        )
 
     def _start_from(self, model: Path) -> None:
         """Takes the weights of a shipped model: exact to fp16, without optimizer or average."""

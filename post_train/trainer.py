@@ -110,7 +110,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 class Trainer:
     """Runs a task in a run folder, from its newest checkpoint if there is one.
 
-    `manifest` is told in every checkpoint. With several `ranks` each holds its part of weights, average and optimizer;
+    `manifest` is told in every checkpoint. A run whose first weights had seen `steps_before` steps of this data goes on
+    behind them, lest it learn from the same clips with the same noise again. With several `ranks` each holds its part of weights, average and optimizer;
     the first writes checkpoints of whole tensors, and any number of ranks goes on from them.
     """
 
@@ -122,10 +123,11 @@ class Trainer:
         *,
         recipe: str,
         manifest: dict[str, Any] | None = None,
+        steps_before: int = 0,
         ranks: Ranks = ALONE,
     ) -> None:
         self.task, self.config, self.run, self.recipe = task, config, run, recipe
-        self.manifest, self.ranks = manifest, ranks
+        self.manifest, self.steps_before, self.ranks = manifest, steps_before, ranks
         self.optimizer = task.optimizer(config.lr)
         self.average = WeightAverage(task.module, config.ema_decay)
         self.step = 0
@@ -241,6 +243,7 @@ class Trainer:
 
     def _backward(self, step: int) -> tuple[float, dict[str, float]]:
         """Leaves the gradient of step `step` in the weights; its loss and figures, as means over the ranks."""
+        step += self.steps_before
         generator = step_generator(self.config.seed, step)
         task = self.task
         parts = task.losses(step, generator) if isinstance(task, AccumulatingTask) else (task.loss(step, generator),)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from engines.engine import load_engine
 from engines.types import GenerationRequest, GenerationResult, VideoSpec
+from post_train.algorithms.base_training import BaseTask
 from post_train.checkpoint import CheckpointError
 from post_train.data.latents import weights_digest
 from post_train.model_parts import model_digests
@@ -179,6 +180,25 @@ def test_a_run_tells_its_parent(model: Path, tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "child" / "manifest.json").read_text())
     assert manifest["parent"] == model_digests(model).whole
     assert manifest["clips_seen"] == 48 + 2 * 4
+
+
+def test_a_run_goes_on_behind_what_its_parent_learnt_from(
+    model: Path, vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step of a child is the step after its parent's last: other clips, other noise; from nothing it is 1."""
+    drawn: list[tuple[int, int]] = []
+
+    def spy(task: BaseTask, step: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        drawn.append((step, generator.initial_seed()))
+        return loss(task, step, generator)
+
+    loss = BaseTask.loss
+    monkeypatch.setattr(BaseTask, "loss", spy)
+    for name, start_from in (("alone", None), ("child", model)):
+        run = BaseRun(small_base(), replace(options(tmp_path / name), start_from=start_from), vae=vae)
+        run.trainer.train(until=2, report=lambda _: None)
+    assert [step for step, _ in drawn] == [1, 2, 13, 14]
+    assert len({seed for _, seed in drawn}) == 4
 
 
 def test_another_recipe_is_refused(vae: Path, tmp_path: Path) -> None:

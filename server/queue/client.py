@@ -29,6 +29,7 @@ from server.queue.types import (
     QueueFull,
     ReleaseReason,
     Renewal,
+    TenantQuotaReached,
     WorkerNotice,
 )
 
@@ -56,11 +57,13 @@ class JobQueue:
         retention_s: float = 86400.0,
         idempotency_s: float | None = None,
         batch_budget_s: float = 60.0,
+        ageing_s: float = 300.0,
         max_events: int = 512,
     ) -> None:
         """`max_queued_*` bound admission. `retention_s` is how long a finished job can be read, `idempotency_s` how
         long a key is remembered (by default the same). `batch_budget_s` is how far ahead of its fair turn a job may be
-        taken along in a batch. All processes of a pool should agree on these."""
+        taken along in a batch, `ageing_s` how much longer than another a job has to have waited to make up for one step
+        of priority. All processes of a pool should agree on these."""
         idempotency_s = retention_s if idempotency_s is None else idempotency_s
         if idempotency_s > retention_s:
             raise ValueError(f"idempotency_s {idempotency_s} exceeds retention_s {retention_s}: a key outlives its job")
@@ -70,10 +73,11 @@ class JobQueue:
             "max_jobs": max_queued_jobs,
             "max_cost_ms": round(max_queued_seconds * 1000),
             "idempotency_ms": round(idempotency_s * 1000),
+            "ageing_ms": round(ageing_s * 1000),
         }
-        self._lease_ms = round(lease_s * 1000)
         self._batch_budget_ms = round(batch_budget_s * 1000)
         self._keeping = {
+            "lease_ms": round(lease_s * 1000),
             "max_events": max_events,
             "max_attempts": max_attempts,
             "retention_ms": round(retention_s * 1000),
@@ -87,11 +91,13 @@ class JobQueue:
         if not any(code in library for library in listed):
             await self._redis.function_load(code, replace=True)
 
-    async def enqueue(self, job: NewJob) -> Accepted | QueueFull | IdempotencyConflict:
+    async def enqueue(self, job: NewJob) -> Accepted | QueueFull | TenantQuotaReached | IdempotencyConflict:
         """Admit a job, replay the answer of an equal one, or say why not. ValueError for malformed names."""
         kind, value = await self._call("enqueue", **_admission_fields(job), **self._admission)
         if kind == "full":
             return QueueFull(retry_after=max(1.0, value / 1000))
+        if kind == "tenant_full":
+            return TenantQuotaReached(retry_after=max(1.0, value / 1000))
         if kind == "conflict":
             return IdempotencyConflict(job_id=value)
         return Accepted(job_id=value, replayed=kind == "replayed")
@@ -102,7 +108,6 @@ class JobQueue:
             "lease",
             worker_id=require_name(worker_id, "worker id"),
             max_batch=max_batch,
-            lease_ms=self._lease_ms,
             batch_budget_ms=self._batch_budget_ms,
         )
         return [
@@ -113,7 +118,7 @@ class JobQueue:
     async def renew(self, job_id: str, attempt: int, progress: Progress | None = None) -> Renewal:
         """Keep the lease; new progress becomes an event. LOST when the attempt no longer holds the job."""
         told = asdict(progress) if progress else {}
-        return Renewal(await self._call("renew", job_id=job_id, attempt=attempt, lease_ms=self._lease_ms, **told))
+        return Renewal(await self._call("renew", job_id=job_id, attempt=attempt, **told))
 
     async def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         """End the job; False when the attempt is stale and the outcome was refused."""
@@ -246,6 +251,12 @@ def _admission_fields(job: NewJob) -> dict[str, Any]:
         "request": json.dumps(job.request),
         "body_hash": job.body_hash,
     }
+    if job.tenant_max_jobs is not None:
+        fields["tenant_max_jobs"] = job.tenant_max_jobs
+    if job.tenant_max_seconds is not None:
+        fields["tenant_max_ms"] = round(job.tenant_max_seconds * 1000)
+    if job.webhook is not None:
+        fields["webhook"] = job.webhook
     if job.idempotency_key is not None:
         # Hashed, because a client chose it and it becomes part of a key's name.
         fields["idempotency"] = hashlib.sha256(job.idempotency_key.encode()).hexdigest()

@@ -4,18 +4,20 @@
 -- Every call has the pool's prefix, {q:<pool>}, as its one key and a JSON object as its one argument. The braces keep
 -- all keys of a pool in one cluster slot. Keys under the prefix:
 --   job:<id>        hash    the job; `attempt` is the fencing token, `failures` counts the attempts that cost something
---   ready:<tenant>  zset    queued jobs of a tenant by priority, then by arrival
+--   ready:<tenant>  zset    queued jobs of a tenant by arrival, put off by what their priority costs them
 --   shape:<key>     zset    queued jobs that may join a batch of that shape, in the same order
 --   tenants         zset    tenants with queued jobs by virtual time; `idle` holds those without that are still ahead
 --   leases          zset    running jobs by deadline
 --   costs           hash    predicted milliseconds of each queued job
---   counters        hash    depth, cost_ms (both of queued jobs), sequence, clock (virtual time of the last lease)
+--   load_jobs, load_ms  hash    jobs of a tenant that wait or run, and their predicted milliseconds
+--   counters        hash    depth, cost_ms (both of queued jobs), arrival (of the last job, in microseconds by Redis's
+--                           clock, but always later than the one before), clock (virtual time of the last lease)
 --   events:<id>     stream  what happened to a job; arrivals: a short stream that wakes idle workers
 --   idem:<tenant>:<hash>    the job and body hash behind an idempotency key
 --   dead            zset    jobs that used up their attempts, by time, for the operator
+--   outbox          stream  ends of jobs that somebody wants to be told of, until they have been told
 -- Time is Redis's own and in milliseconds. Virtual time is in predicted milliseconds of work per share of a tenant.
 
-local PRIORITY_STEP = 1e12 -- more than the arrivals a queue will ever see, small enough to stay exact in a double
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
 
 local function call(...)
@@ -70,6 +72,22 @@ local function charge(q, tenant, cost_ms)
   call('ZADD', key(q, waiting and 'tenants' or 'idle'), exact(tag), tenant)
 end
 
+-- What a tenant has in the queue and on the engines together. ------------------------------------------------------
+
+local function load_of(q, tenant)
+  return tonumber(call('HGET', key(q, 'load_jobs'), tenant) or '0'),
+    tonumber(call('HGET', key(q, 'load_ms'), tenant) or '0')
+end
+
+local function burden(q, tenant, jobs, cost_ms)
+  local left = call('HINCRBY', key(q, 'load_jobs'), tenant, jobs)
+  call('HINCRBY', key(q, 'load_ms'), tenant, cost_ms)
+  if left <= 0 then -- an absent field is a zero, and tenants come and go
+    call('HDEL', key(q, 'load_jobs'), tenant)
+    call('HDEL', key(q, 'load_ms'), tenant)
+  end
+end
+
 -- Putting a job among the queued, and taking it out: the only two places that touch the ready sets. ------------------
 
 local function push(q, id)
@@ -105,8 +123,11 @@ end
 
 local function settle(q, id, state, fields)
   local job = key(q, 'job', id)
+  local told = call('HMGET', job, 'tenant', 'cost_ms', 'webhook')
+  burden(q, told[1], -1, -told[2])
   call('ZREM', key(q, 'leases'), id)
   call('HSET', job, 'state', state, 'finished_ms', q.now)
+  if told[3] then call('XADD', key(q, 'outbox'), '*', 'job', id, 'tenant', told[1], 'state', state) end
   for name, value in pairs(fields) do call('HSET', job, name, value) end
   local data = {attempt = tonumber(call('HGET', job, 'attempt'))}
   data.error_code, data.error_message = fields.error_code, fields.error_message
@@ -150,7 +171,16 @@ local function give_back(q, id, reason, worker)
   requeue(q, id, reason)
 end
 
+-- A lease never ends later than a lease's length from now, but when the clock was set back; it is shortened then.
+local function shorten_leases(q)
+  local latest = q.now + q.lease_ms
+  for _, id in ipairs(call('ZRANGEBYSCORE', key(q, 'leases'), '(' .. latest, '+inf')) do
+    call('ZADD', key(q, 'leases'), latest, id)
+  end
+end
+
 local function reap_expired(q)
+  shorten_leases(q)
   local expired = call('ZRANGEBYSCORE', key(q, 'leases'), '-inf', q.now, 'LIMIT', 0, 64)
   for _, id in ipairs(expired) do give_back(q, id, 'lease_expired', '') end
   return expired
@@ -204,14 +234,31 @@ end
 
 -- The other actions. -------------------------------------------------------------------------------------------------
 
--- Milliseconds until the excess over a bound is worked off, or nil when the job fits. An empty queue takes any job.
-local function excess_ms(q)
-  local depth, cost_ms = counter(q, 'depth'), counter(q, 'cost_ms')
-  if depth == 0 then return nil end
-  local over_cost = cost_ms + q.cost_ms - q.max_cost_ms
-  local over_count = (depth + 1 - q.max_jobs) * cost_ms / depth
-  if over_cost <= 0 and depth < q.max_jobs then return nil end
-  return math.max(over_cost, over_count) / math.max(1, call('SCARD', key(q, 'workers')))
+-- Milliseconds of work over a bound if the new job joins `jobs` others of `cost_ms`, or nil when it fits. Where there
+-- is no other job, any fits.
+local function excess_ms(q, jobs, cost_ms, max_jobs, max_cost_ms)
+  if jobs == 0 then return nil end
+  local over_cost = cost_ms + q.cost_ms - max_cost_ms
+  local over_count = (jobs + 1 - max_jobs) * cost_ms / jobs
+  if over_cost <= 0 and jobs < max_jobs then return nil end
+  return math.max(over_cost, over_count)
+end
+
+-- Why a job does not fit, and in how many milliseconds it will: a tenant's excess is worked off at the tenant's share.
+local function refusal(q)
+  local workers = math.max(1, call('SCARD', key(q, 'workers')))
+  local jobs, cost_ms = load_of(q, q.tenant)
+  local over = excess_ms(q, jobs, cost_ms, q.tenant_max_jobs or math.huge, q.tenant_max_ms or math.huge)
+  if over then return 'tenant_full', over * math.max(1, call('ZCARD', key(q, 'tenants'))) / workers end
+  over = excess_ms(q, counter(q, 'depth'), counter(q, 'cost_ms'), q.max_jobs, q.max_cost_ms)
+  if over then return 'full', over / workers end
+end
+
+-- When the job came: later than any before it, even after the clock was set back, and exact in a double.
+local function arrival(q)
+  local at = math.max(counter(q, 'arrival') + 1, q.now * 1000)
+  call('HSET', key(q, 'counters'), 'arrival', exact(at))
+  return at
 end
 
 local function enqueue(keys, args)
@@ -221,13 +268,16 @@ local function enqueue(keys, args)
   local known = memory and call('HMGET', memory, 'job', 'body')
   if known and known[1] then return {known[2] == q.body_hash and 'replayed' or 'conflict', known[1]} end
   if call('EXISTS', job) == 1 then return {'replayed', q.job_id} end
-  local wait_ms = excess_ms(q)
-  if wait_ms then return {'full', math.ceil(wait_ms)} end
+  local bound, wait_ms = refusal(q)
+  if bound then return {bound, math.ceil(wait_ms)} end
   if memory then
     call('HSET', memory, 'job', q.job_id, 'body', q.body_hash)
     call('PEXPIRE', memory, q.idempotency_ms)
   end
-  local score = q.priority * PRIORITY_STEP + call('HINCRBY', key(q, 'counters'), 'sequence', 1)
+  -- Ageing without a clockwork: a step of priority is a wait, so whoever has waited longer by it goes first.
+  local score = arrival(q) + q.priority * q.ageing_ms * 1000
+  if q.webhook then call('HSET', job, 'webhook', q.webhook) end
+  burden(q, q.tenant, 1, q.cost_ms)
   call('HSET', job, 'tenant', q.tenant, 'priority', q.priority, 'score', exact(score), 'shape', q.shape_key,
     'cost_ms', q.cost_ms, 'request', q.request, 'created_ms', q.now, 'attempt', 0, 'failures', 0)
   push(q, q.job_id)

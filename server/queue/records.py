@@ -42,6 +42,7 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         finished_at=_seconds(fields, "finished_ms"),
         progress=_progress(fields),
         cancel_requested="cancel" in fields,
+        webhook=fields.get("webhook"),
         artifact=fields.get("artifact"),
         facts=_json(fields.get("facts")),
         error_code=fields.get("error_code"),

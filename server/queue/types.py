@@ -55,7 +55,9 @@ class NewJob:
 
     `request` is what `server.queue.request_document.to_document` makes of a `GenerationRequest` and an output format;
     `cost` is predicted engine seconds; `body_hash` binds an idempotency key to one body; `priority` is 0 to 9, smaller
-    runs sooner, and orders a tenant's own jobs only: between tenants the scheduler is fair.
+    runs sooner, and orders a tenant's own jobs only: between tenants the scheduler is fair. `tenant_max_jobs` and
+    `tenant_max_seconds` bound what the tenant has waiting and running, in jobs and in predicted seconds. `webhook` is
+    where the job's end is to be told.
     """
 
     job_id: str
@@ -66,6 +68,9 @@ class NewJob:
     request: dict[str, Any]
     idempotency_key: str | None = None
     body_hash: str = ""
+    tenant_max_jobs: int | None = None
+    tenant_max_seconds: float | None = None
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,13 @@ class Accepted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFull:
     """The bound on predicted work, or on the number of waiting jobs, is reached; `retry_after` is in seconds."""
+
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantQuotaReached:
+    """The tenant has as much waiting and running as it may; `retry_after` is in seconds."""
 
     retry_after: float
 
@@ -162,6 +174,7 @@ class JobRecord:
     finished_at: float | None
     progress: Progress | None
     cancel_requested: bool
+    webhook: str | None
     artifact: str | None
     facts: dict[str, Any] | None
     error_code: str | None

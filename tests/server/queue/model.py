@@ -51,10 +51,20 @@ class QueueModel:
         """Jobs of which some attempt is over."""
         return [job for job in self.jobs.values() if job.attempt > (job.state is State.RUNNING)]
 
+    def load(self, tenant: str) -> list[ModelJob]:
+        """What the tenant has waiting and running."""
+        return [j for j in self.jobs.values() if j.state not in TERMINAL and j.new.tenant == tenant]
+
     def enqueue(self, new: NewJob) -> str:
-        """accepted, replayed or full."""
+        """accepted, replayed, full or tenant_full."""
         if new.job_id in self.jobs:
             return "replayed"
+        own = self.load(new.tenant)
+        most, longest = new.tenant_max_jobs, new.tenant_max_seconds
+        if own and most is not None and len(own) >= most:
+            return "tenant_full"
+        if own and longest is not None and sum(job.new.cost for job in own) + new.cost > longest:
+            return "tenant_full"
         waiting = self.queued()
         cost = sum(job.new.cost for job in waiting)
         if waiting and (len(waiting) >= self.max_jobs or cost + new.cost > self.max_cost):

@@ -15,6 +15,7 @@ from server.queue.types import (
     QueueDepth,
     QueueFull,
     ReleaseReason,
+    TenantQuotaReached,
     WorkerNotice,
     WorkerState,
 )
@@ -85,6 +86,25 @@ async def test_the_bound_on_the_number_of_jobs(redis_client: redis.Redis) -> Non
     assert await queue.enqueue(new_job("c", cost=1.0)) == QueueFull(retry_after=6.0)
     await queue.lease("w")
     assert isinstance(await queue.enqueue(new_job("c", cost=1.0)), Accepted)
+
+
+async def test_a_tenants_quota_counts_what_waits_and_what_runs(queue: JobQueue) -> None:
+    """A tenant at its bound is refused until one of its jobs has ended; others are not touched by it."""
+    for name in ("a", "b"):
+        await queue.enqueue(new_job(name, tenant_max_jobs=2, cost=4.0))
+    (lease,) = await queue.lease("w")
+    assert await queue.enqueue(new_job("c", tenant_max_jobs=2)) == TenantQuotaReached(retry_after=4.0)
+    assert isinstance(await queue.enqueue(new_job("d", tenant="u", tenant_max_jobs=2)), Accepted)
+    await queue.finish(lease.job_id, lease.attempt, SUCCESS)
+    assert isinstance(await queue.enqueue(new_job("c", tenant_max_jobs=2)), Accepted)
+
+
+async def test_a_tenants_quota_of_predicted_seconds(queue: JobQueue) -> None:
+    """The excess is told at the tenant's share of the engines: two tenants wait, so it takes twice as long."""
+    await queue.enqueue(new_job("a", cost=8.0))
+    await queue.enqueue(new_job("b", tenant="u"))
+    assert await queue.enqueue(new_job("c", cost=5.0, tenant_max_seconds=10.0)) == TenantQuotaReached(retry_after=6.0)
+    assert isinstance(await queue.enqueue(new_job("c", cost=2.0, tenant_max_seconds=10.0)), Accepted)
 
 
 async def test_an_empty_queue_takes_a_job_of_any_cost(redis_client: redis.Redis) -> None:

@@ -75,6 +75,19 @@ async def test_a_lease_that_ended_unnoticed_can_still_be_finished(queue: JobQueu
     assert await queue.finish("j", 1, SUCCESS)
 
 
+async def test_a_clock_that_was_set_back_holds_no_job_for_longer(queue: JobQueue, redis_client: redis.Redis) -> None:
+    """A lease that seems to end in an hour, because the clock was an hour ahead when it was given, ends in its time."""
+    await queue.enqueue(new_job("j"))
+    await queue.lease("w")
+    deadline = await redis_client.zscore(f"{PREFIX}:leases", "j")
+    assert deadline is not None
+    await redis_client.zadd(f"{PREFIX}:leases", {"j": deadline + 3_600_000})
+    assert await queue.reap() == []
+    shortened = await redis_client.zscore(f"{PREFIX}:leases", "j")
+    assert shortened is not None
+    assert deadline <= shortened < deadline + 60_000
+
+
 async def test_three_lost_leases_end_a_job(queue: JobQueue, redis_client: redis.Redis) -> None:
     """A job whose worker vanishes three times is given up, listed as dead, and says why."""
     await queue.enqueue(new_job("j"))

@@ -104,3 +104,24 @@ async def test_many_followers_share_one_job(queue: JobQueue) -> None:
     seen = await asyncio.gather(*followers)
     assert all(events == seen[0] for events in seen)
     assert len(seen[0]) == 5
+
+
+async def test_ends_of_jobs_with_a_webhook_go_to_the_outbox(queue: JobQueue, redis_client: redis.Redis) -> None:
+    """However such a job ends, its end is in the outbox exactly once; jobs without a webhook leave nothing there."""
+    for name in ("done", "called-off", "lost", "silent"):
+        await queue.enqueue(new_job(name, webhook=None if name == "silent" else "https://example.org/hook"))
+    await queue.cancel("called-off")
+    done, lost, silent = [(await queue.lease("w"))[0] for _ in range(3)]
+    for _ in range(2):
+        await queue.finish(done.job_id, done.attempt, SUCCESS)
+    await queue.finish(silent.job_id, silent.attempt, SUCCESS)
+    await queue.finish(lost.job_id, lost.attempt, Outcome(state=State.FAILED, error_code="engine_error"))
+    entries = [fields for _, fields in await redis_client.xrange(f"{PREFIX}:outbox")]
+    assert entries == [
+        {"job": "called-off", "tenant": "t", "state": "cancelled"},
+        {"job": "done", "tenant": "t", "state": "succeeded"},
+        {"job": "lost", "tenant": "t", "state": "failed"},
+    ]
+    record = await queue.get("done")
+    assert record is not None
+    assert record.webhook == "https://example.org/hook"

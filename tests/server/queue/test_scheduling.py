@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -72,6 +73,26 @@ async def test_a_tenants_own_order_is_priority_then_arrival(queue: JobQueue) -> 
         await queue.enqueue(new_job(name, priority=priority))
     order = [(await queue.lease("w"))[0].job_id for _ in range(4)]
     assert order == ["first", "a", "b", "late"]
+
+
+async def test_a_job_that_waits_long_enough_outruns_a_better_priority(redis_client: redis.Redis) -> None:
+    """Each step of priority is worth `ageing_s` of waiting, no more."""
+    queue = JobQueue(redis_client, pool="test", ageing_s=0.05)
+    await queue.enqueue(new_job("patient", priority=2))
+    await queue.enqueue(new_job("pushing", priority=0))
+    await asyncio.sleep(0.11)
+    await queue.enqueue(new_job("late", priority=0))
+    assert [(await queue.lease("w"))[0].job_id for _ in range(3)] == ["pushing", "patient", "late"]
+
+
+async def test_a_clock_that_was_set_back_changes_no_order(queue: JobQueue, redis_client: redis.Redis) -> None:
+    """Jobs come later than those before them, though Redis's clock may say otherwise."""
+    await queue.enqueue(new_job("a"))
+    arrived = float(await redis_client.hget(f"{PREFIX}:counters", "arrival") or 0)
+    await redis_client.hset(f"{PREFIX}:counters", "arrival", str(int(arrived + 3600e6)))
+    for name in "bcd":
+        await queue.enqueue(new_job(name))
+    assert [(await queue.lease("w"))[0].job_id for _ in range(4)] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("reason", list(ReleaseReason))

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from server.queue.client import JobQueue
 from server.queue.connection import connect
-from server.queue.types import TERMINAL, Accepted, Outcome, QueueFull, ReleaseReason, State
+from server.queue.types import TERMINAL, Accepted, Outcome, QueueFull, ReleaseReason, State, TenantQuotaReached
 from tests.server.queue.jobs import PREFIX, end_lease, new_job
 from tests.server.queue.model import QueueModel
 
@@ -52,13 +52,30 @@ class QueueMachine(RuleBasedStateMachine):
         priority=st.integers(0, 2),
         shape=st.sampled_from(["s", "l"]),
         cost=st.sampled_from([0.5, 1.0, 3.25]),
+        quota=st.sampled_from([(None, None), (2, None), (None, 4.0)]),
     )
-    def enqueue(self, job_id: str, tenant: str, priority: int, shape: str, cost: float) -> None:
-        new = new_job(job_id, tenant=tenant, priority=priority, shape_key=shape, cost=cost)
+    def enqueue(
+        self,
+        job_id: str,
+        tenant: str,
+        priority: int,
+        shape: str,
+        cost: float,
+        quota: tuple[int | None, float | None],
+    ) -> None:
+        new = new_job(
+            job_id,
+            tenant=tenant,
+            priority=priority,
+            shape_key=shape,
+            cost=cost,
+            tenant_max_jobs=quota[0],
+            tenant_max_seconds=quota[1],
+        )
         answer = self._run(self._queue.enqueue(new))
         expected = self._model.enqueue(new)
-        if expected == "full":
-            assert isinstance(answer, QueueFull)
+        if expected in {"full", "tenant_full"}:
+            assert isinstance(answer, QueueFull if expected == "full" else TenantQuotaReached)
             assert answer.retry_after >= 1.0
         else:
             assert answer == Accepted(job_id=job_id, replayed=expected == "replayed")
@@ -132,7 +149,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_job_is_in_exactly_one_place(self) -> None:
-        ready, leased, shaped, costs, counters, tenants = self._run(self._places())
+        ready, leased, shaped, costs, counters, tenants, load_jobs, load_ms = self._run(self._places())
         states = {job_id: job.state for job_id, job in self._model.jobs.items()}
         assert sorted(ready) == sorted(j for j, state in states.items() if state is State.QUEUED)
         assert sorted(leased) == sorted(j for j, state in states.items() if state is State.RUNNING)
@@ -141,6 +158,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert int(counters.get("depth", 0)) == len(ready)
         assert int(counters.get("cost_ms", 0)) == sum(int(cost) for cost in costs.values())
         assert dict(tenants) == self._model.tags
+        loads = {tenant: load for tenant in "abc" if (load := self._model.load(tenant))}
+        assert load_jobs == {tenant: str(len(load)) for tenant, load in loads.items()}
+        assert load_ms == {t: str(sum(round(j.new.cost * 1000) for j in load)) for t, load in loads.items()}
 
     @invariant()
     def a_job_ends_at_most_once(self) -> None:
@@ -160,8 +180,11 @@ class QueueMachine(RuleBasedStateMachine):
             pipeline.hgetall(f"{PREFIX}:costs")
             pipeline.hgetall(f"{PREFIX}:counters")
             pipeline.zrange(f"{PREFIX}:tenants", 0, -1, withscores=True)
-            a, b, c, small, large, leased, costs, counters, tenants = await pipeline.execute()
-        return a + b + c, leased, small + large, costs, counters, tenants
+            pipeline.hgetall(f"{PREFIX}:load_jobs")
+            pipeline.hgetall(f"{PREFIX}:load_ms")
+            a, b, c, small, large, *others = await pipeline.execute()
+        leased, *figures = others
+        return a + b + c, leased, small + large, *figures
 
 
 def _check(url: str, *, runs: int, steps: int, phases: tuple[Phase, ...]) -> None:

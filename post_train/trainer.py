@@ -111,8 +111,9 @@ class Trainer:
     """Runs a task in a run folder, from its newest checkpoint if there is one.
 
     `manifest` is told in every checkpoint. A run whose first weights had seen `steps_before` steps of this data goes on
-    behind them, lest it learn from the same clips with the same noise again. With several `ranks` each holds its part of weights, average and optimizer;
-    the first writes checkpoints of whole tensors, and any number of ranks goes on from them.
+    behind them, lest it learn from the same clips with the same noise again. With several `ranks` each holds its part
+    of weights, average and optimizer; the first writes checkpoints of whole tensors, and any number of ranks goes on
+    from them.
     """
 
     def __init__(

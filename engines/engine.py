@@ -27,6 +27,7 @@ from engines.types import (
     GenerationRequest,
     GenerationResult,
     IsCancelled,
+    MemoryRung,
     Stage,
     StageEvent,
     StepEvent,
@@ -63,30 +64,54 @@ class Engine:
         self._pad_batch_to = pad_batch_to
         self._clock = clock
 
+    @property
+    def rungs(self) -> tuple[MemoryRung, ...]:
+        """The rungs of the memory ladder that this engine has, downwards."""
+        return tuple(MemoryRung)[: 2 if self._family.device.type == "cpu" else 3]
+
     def generate(
-        self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled | None = None
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        is_cancelled: IsCancelled | None = None,
+        rung: MemoryRung = MemoryRung.WHOLE,
     ) -> Iterator[EngineEvent]:
         """Make the films of a batch: stage and step events as they happen, then one result for each request, in order.
 
         All requests share one `shape_key`. `is_cancelled(request_id)` is asked between any two steps and before each
         film is decoded; who is cancelled gets a `CancelledEvent` and no result, and no mate's film changes for it.
-        An illegal batch raises `InvalidRequest` at once, before anything is computed.
+        A lower `rung` needs less memory and more time. An illegal batch, or a rung that is none of `rungs`, raises
+        `InvalidRequest` at once, before anything is computed.
         """
         batch = tuple(requests)
         self._check(batch)
-        return self._run(batch, is_cancelled or _never)
+        if rung not in self.rungs:
+            raise InvalidRequest("rung", f"rung {rung!r} is none of this engine's: {', '.join(map(repr, self.rungs))}")
+        if rung < MemoryRung.OFFLOADED:
+            return self._run(batch, is_cancelled or _never, rung)
+        return self._run_offloaded(batch, is_cancelled or _never, rung)
 
-    def _run(self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled) -> Iterator[EngineEvent]:
+    def _run_offloaded(
+        self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled, rung: MemoryRung
+    ) -> Iterator[EngineEvent]:
+        try:
+            yield from self._run(requests, is_cancelled, rung)
+        finally:
+            self._family.keep_only(None)
+
+    def _run(
+        self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled, rung: MemoryRung
+    ) -> Iterator[EngineEvent]:
         # No inference_mode around a yield: it is the thread's, and would hold in the caller's code between two events.
-        bucket = self._pad_batch_to or len(requests)
+        bucket = len(requests) if rung else self._pad_batch_to or len(requests)
         members = _Members(requests, is_cancelled)
         watch = _Watch(self._clock)
 
-        yield from members.enter("encode")
+        yield from self._enter("encode", members, rung)
         with watch.measure("encode"):
             text = denoising.encode_batch(self._family, requests, bucket)
 
-        yield from members.enter("denoise")
+        yield from self._enter("denoise", members, rung)
         with watch.measure("denoise"):
             batch = denoising.start(self._family, requests, text, bucket)
         while not batch.finished:
@@ -98,20 +123,29 @@ class Engine:
             yield from members.stepped(batch)
 
         yield from members.drop_cancelled()
-        yield from members.enter("decode")
-        yield from self._decode(batch.state.latents, members, watch)
+        yield from self._enter("decode", members, rung)
+        yield from self._decode(batch.state.latents, members, watch, rung)
 
-    def _decode(self, latents_BCTHW: torch.Tensor, members: _Members, watch: _Watch) -> Iterator[EngineEvent]:
+    def _enter(self, stage: Stage, members: _Members, rung: MemoryRung) -> Iterator[EngineEvent]:
+        yield from members.enter(stage)
+        if rung >= MemoryRung.OFFLOADED:
+            self._family.keep_only(stage)
+
+    def _decode(
+        self, latents_BCTHW: torch.Tensor, members: _Members, watch: _Watch, rung: MemoryRung
+    ) -> Iterator[EngineEvent]:
         """Decode one film at a time, so that no film's pixels depend on how many there are, then hand them all out."""
         frames: dict[int, NDArray[np.uint8]] = {}
         for row in list(members.live):
             if row in members.live:
                 with watch.measure("decode"):
-                    frames[row] = self._family.decode(latents_BCTHW[row]).numpy()
+                    frames[row] = self._family.decode(latents_BCTHW[row], tiled=rung >= MemoryRung.TILED).numpy()
                 yield from members.drop_cancelled()
         for row, request in members.live.items():
             latents = latents_BCTHW[row].float().cpu().numpy().copy()
-            yield GenerationResult(request=request, frames=frames[row], latents=latents, seconds=dict(watch.seconds))
+            yield GenerationResult(
+                request=request, frames=frames[row], latents=latents, rung=rung, seconds=dict(watch.seconds)
+            )
 
     def _check(self, requests: tuple[GenerationRequest, ...]) -> None:
         if not requests:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from engines.types import VideoSpec
+from engines.types import Stage, VideoSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,10 @@ class Family(Protocol):
         """One transformer call for all rows: the predicted flow velocity, float32, at one (scalar) timestep."""
         ...
 
-    def decode(self, latents_CTHW: torch.Tensor) -> torch.Tensor:
-        """Frames of one film, uint8 [F, H * spatial, W * spatial, 3] on the CPU."""
+    def decode(self, latents_CTHW: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
+        """Frames of one film, uint8 [F, H * spatial, W * spatial, 3] on the CPU; `tiled` needs less memory for it."""
+        ...
+
+    def keep_only(self, stage: Stage | None) -> None:
+        """Send to host memory what `stage` does not need, and bring back what it does; None brings all back."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -78,6 +79,19 @@ class GenerationRequest:
         )
 
 
+class MemoryRung(IntEnum):
+    """How sparing of memory a film is made; a lower rung does what those above it do, too.
+
+    WHOLE: as fast as it goes. TILED: no padding rows, and decoded in overlapping tiles, which are blended: pixels
+    differ a little from an undivided picture's. OFFLOADED: what a stage does not need waits in host memory, on an
+    accelerator.
+    """
+
+    WHOLE = 0
+    TILED = 1
+    OFFLOADED = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageEvent:
     """A request enters a stage of the pipeline."""
@@ -107,12 +121,14 @@ class GenerationResult:
     """A finished film.
 
     `frames` is uint8 [F, H, W, 3]; `latents` is float32 [C, T, h, w], as the last step left them (still normalised,
-    what the VAE is given after de-normalisation); `seconds` maps each stage to wall seconds of the whole batch.
+    what the VAE is given after de-normalisation); `rung` is how sparing of memory it was made; `seconds` maps each
+    stage to wall seconds of the whole batch.
     """
 
     request: GenerationRequest
     frames: NDArray[np.uint8]
     latents: NDArray[np.float32]
+    rung: MemoryRung = MemoryRung.WHOLE
     seconds: dict[str, float] = field(default_factory=dict)
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from engines.errors import InvalidModel
 from engines.family import EncodedText
 from engines.model_folder import check_weights, read_config, read_index
 from engines.row_exact import make_row_exact
-from engines.types import VideoSpec
+from engines.types import Stage, VideoSpec
 
 MAX_TOKENS = 512
 NUM_TRAIN_TIMESTEPS = 1000
+_TILE_PIXELS = (64, 256)  # least side, for the seams, and largest, for the memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +83,25 @@ class Wan:
         return velocity_BCTHW.float()
 
     @torch.inference_mode()
-    def decode(self, latents_CTHW: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents_CTHW: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
         latents = latents_CTHW.to(self.device, torch.float32) / self._inverse_std_C111 + self._mean_C111
-        (video_1CFHW,) = self.parts.vae.decode(latents.unsqueeze(0), return_dict=False)
+        with _tiling(self.parts.vae, max(latents.shape[2:])) if tiled else nullcontext():
+            (video_1CFHW,) = self.parts.vae.decode(latents.unsqueeze(0), return_dict=False)
         unit_FHWC = (video_1CFHW[0] * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0)
         return (unit_FHWC * 255).round().to(torch.uint8).cpu().contiguous()
+
+    def keep_only(self, stage: Stage | None) -> None:
+        parts = self.parts
+        users: dict[Stage, list[torch.nn.Module | None]] = {
+            "encode": [parts.text_encoder],
+            "denoise": [parts.transformer, parts.transformer_low],
+            "decode": [parts.vae],
+        }
+        host = torch.device("cpu")
+        for user, modules in sorted(users.items(), key=lambda item: item[0] in (stage, None)):  # room is made first
+            for module in modules:
+                if module is not None:
+                    module.to(self.device if stage in (user, None) else host)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -160,6 +176,20 @@ def _check_statistics(vae: dict[str, Any]) -> None:
 def _padded(embeds_LD: torch.Tensor) -> torch.Tensor:
     padding = embeds_LD.new_zeros((MAX_TOKENS - len(embeds_LD), embeds_LD.shape[1]))
     return torch.cat([embeds_LD, padding])
+
+
+@contextmanager
+def _tiling(vae: AutoencoderKLWan, latent_side: int) -> Iterator[None]:
+    """Decode in tiles, a bit more than half the picture's longer side each, that overlap by a quarter."""
+    spatial = vae.config["scale_factor_spatial"]
+    smallest, largest = (pixels // spatial for pixels in _TILE_PIXELS)
+    tile = max(smallest, min(largest, latent_side // 2 + 1))
+    side, stride = tile * spatial, (tile - max(1, tile // 4)) * spatial
+    vae.enable_tiling(side, side, stride, stride)
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
 
 
 def _channels(values: Sequence[float], device: torch.device) -> torch.Tensor:

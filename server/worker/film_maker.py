@@ -7,7 +7,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from engines.types import (
     GenerationRequest,
     GenerationResult,
     IsCancelled,
+    MemoryRung,
+    ShapeKey,
     StageEvent,
     StepEvent,
 )
@@ -27,6 +29,7 @@ from server.worker.wire import BatchItem, JobCancelled, JobDone, JobFailed, Repo
 
 _log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = "out_of_memory"
+_MAX_SHAPES = 256  # whose rung is remembered; the one not seen for longest makes room
 _MESSAGES = {
     _OUT_OF_MEMORY: "the video needs more memory than a worker has; ask for a smaller or shorter one",
     "storage_error": "the video could not be stored; the operator must look at the server's disk",
@@ -37,9 +40,21 @@ _MESSAGES = {
 class Engine(Protocol):
     """What making films needs of an engine."""
 
+    @property
+    def rungs(self) -> tuple[MemoryRung, ...]: ...
+
     def generate(
-        self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled
+        self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled, rung: MemoryRung
     ) -> Iterator[EngineEvent]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """Why films were not made, fit for clients, and the rung of the memory ladder to try next, if that may help."""
+
+    code: str
+    message: str
+    next_rung: MemoryRung | None = None
 
 
 class FilmMaker:
@@ -58,34 +73,57 @@ class FilmMaker:
         self._is_cancelled = is_cancelled
         self._report = report
         self._cost = CostModel()
+        self._rungs: dict[ShapeKey, MemoryRung] = {}
 
     def make(self, items: Sequence[BatchItem]) -> None:
-        """Make the films together; if that fails, each by itself, so that none suffers from another's fault."""
-        pending = {item.job_id: item for item in items}
-        code, message = self._attempt(pending)
-        if len(items) > 1:
-            for item in list(pending.values()):
-                self.make([item])
-            return
-        if pending and code == _OUT_OF_MEMORY:
-            # Once more, with the memory of the first try given back; a second failure is the job's own.
-            _free_memory()
-            code, message = self._attempt(pending)
-        for job_id in pending:
-            self._report(JobFailed(job_id=job_id, code=code, message=message))
+        """Make the films together; if that fails, each by itself, so that none suffers from another's fault.
 
-    def _attempt(self, pending: dict[str, BatchItem]) -> tuple[str, str]:
+        What does not fit into memory is tried once more, alone and on the next rung of the memory ladder; films of its
+        shape begin there from then on.
+        """
+        self._make(items, MemoryRung.WHOLE, again=True)
+
+    def _make(self, items: Sequence[BatchItem], rung: MemoryRung, *, again: bool) -> None:
+        pending = {item.job_id: item for item in items}
+        failure = self._attempt(pending, rung)
+        if again and failure.next_rung is not None:
+            _free_memory()
+            for item in list(pending.values()):
+                self._make([item], failure.next_rung, again=False)
+        elif len(items) > 1:
+            for item in list(pending.values()):
+                self._make([item], rung, again=again)
+        else:
+            for job_id in pending:
+                self._report(JobFailed(job_id=job_id, code=failure.code, message=failure.message))
+
+    def _attempt(self, pending: dict[str, BatchItem], rung: MemoryRung) -> _Failure:
         """Generate what is pending and take from it what was reported; why the rest is left, if any is."""
+        shape = None
         try:
-            self._generate(pending)
+            requests = [_request(item) for item in pending.values()]
+            shape = requests[0].shape_key
+            rung = max(rung, self._rungs.get(shape, rung))
+            self._generate(requests, pending, rung)
         except Exception as error:  # noqa: BLE001 - the worker child's wall: no engine's fault may end the process
             _log.exception("generating %s failed", ", ".join(pending))
-            return _verdict(error)
-        return "engine_error", _MESSAGES["engine_error"]
+            return self._failure(error, shape, rung)
+        return _Failure(code="engine_error", message=_MESSAGES["engine_error"])
 
-    def _generate(self, pending: dict[str, BatchItem]) -> None:
-        requests = [_request(item) for item in pending.values()]
-        for event in self._engine.generate(requests, is_cancelled=self._is_cancelled):
+    def _failure(self, error: Exception, shape: ShapeKey | None, rung: MemoryRung) -> _Failure:
+        code, message = _verdict(error)
+        lower = [other for other in self._engine.rungs if other > rung]
+        if code != _OUT_OF_MEMORY or shape is None or not lower:
+            return _Failure(code=code, message=message)
+        _log.warning("a film of %s does not fit into memory; the next rung is %s", shape, lower[0].name.lower())
+        self._rungs.pop(shape, None)
+        self._rungs[shape] = lower[0]
+        while len(self._rungs) > _MAX_SHAPES:
+            del self._rungs[next(iter(self._rungs))]
+        return _Failure(code=code, message=message, next_rung=lower[0])
+
+    def _generate(self, requests: Sequence[GenerationRequest], pending: dict[str, BatchItem], rung: MemoryRung) -> None:
+        for event in self._engine.generate(requests, is_cancelled=self._is_cancelled, rung=rung):
             match event:
                 case StageEvent():
                     self._report(StageReached(job_id=event.request_id, stage=event.stage))
@@ -129,6 +167,7 @@ def _facts(result: GenerationResult) -> dict[str, Any]:
         "height": spec.height,
         "num_frames": spec.num_frames,
         "fps": spec.fps,
+        "memory_rung": result.rung.name.lower(),
         "seconds": {stage: round(seconds, 4) for stage, seconds in result.seconds.items()},
         # Lets anybody see that two films are the same, bit for bit, before any encoder touched them.
         "latents_sha256": hashlib.sha256(result.latents.tobytes()).hexdigest(),

@@ -22,6 +22,7 @@ from engines.types import (
     GenerationRequest,
     GenerationResult,
     IsCancelled,
+    MemoryRung,
     StageEvent,
     StepEvent,
 )
@@ -33,7 +34,11 @@ STEP_S = 0.05
 class SleepingEngine:
     """Follows the protocol of engines: stages, steps, cancellation between two steps, results."""
 
-    def generate(self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled) -> Iterator[EngineEvent]:
+    rungs = (MemoryRung.WHOLE, MemoryRung.TILED)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled, rung: MemoryRung
+    ) -> Iterator[EngineEvent]:
         live = list(requests)
         for request in live:
             yield StageEvent(request_id=request.request_id, stage="encode")
@@ -50,14 +55,14 @@ class SleepingEngine:
                     _misbehave(request)
                 yield StepEvent(request_id=request.request_id, step=step, num_steps=steps)
         for request in live:
-            yield _film(request)
+            yield _film(request, rung)
 
 
-def _film(request: GenerationRequest) -> GenerationResult:
+def _film(request: GenerationRequest, rung: MemoryRung) -> GenerationResult:
     spec, random = request.spec, np.random.default_rng(request.seed)
     frames = random.integers(0, 255, (spec.num_frames, spec.height, spec.width, 3), dtype=np.uint8)
     latents = random.normal(size=(4, 1, 4, 4)).astype(np.float32)
-    return GenerationResult(request=request, frames=frames, latents=latents, seconds={"denoise": 1.0})
+    return GenerationResult(request=request, frames=frames, latents=latents, rung=rung, seconds={"denoise": 1.0})
 
 
 def _misbehave(request: GenerationRequest) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engines.errors import EncodingFailed, InvalidRequest
-from engines.types import EngineEvent, GenerationRequest, GenerationResult, IsCancelled
+from engines.types import EngineEvent, GenerationRequest, GenerationResult, IsCancelled, MemoryRung
 from server.worker.film_maker import FilmMaker
 from server.worker.wire import BatchItem, JobDone, JobFailed, Report
 from tests.server.worker.harness import film_job
@@ -20,15 +20,21 @@ Behaviour = Callable[[Sequence[GenerationRequest]], Iterator[EngineEvent]]
 
 
 class ScriptedEngine:
-    """An engine that does what a function says, and remembers the batches it was given."""
+    """An engine that does what a function says, and remembers the batches it was given and on which rungs."""
+
+    rungs = tuple(MemoryRung)
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
         self.batches: list[list[str]] = []
+        self.tried: list[MemoryRung] = []
 
-    def generate(self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled) -> Iterator[EngineEvent]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, is_cancelled: IsCancelled, rung: MemoryRung
+    ) -> Iterator[EngineEvent]:
         assert not is_cancelled(requests[0].request_id)
         self.batches.append([request.request_id for request in requests])
+        self.tried.append(rung)
         return self._behaviour(requests)
 
 
@@ -77,16 +83,34 @@ def test_what_was_delivered_is_not_made_again() -> None:
     assert engine.batches == [["a", "b", "c"], ["b"], ["c"]]
 
 
-def test_memory_is_tried_as_a_batch_then_alone_then_once_more() -> None:
-    """A job that never fits is given up after one more try by itself."""
+def _no_memory(_: Sequence[GenerationRequest]) -> Iterator[EngineEvent]:
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+    yield  # makes this an iterator, as an engine's answer is
+
+
+def test_what_does_not_fit_is_tried_once_more_alone_and_on_the_next_rung() -> None:
+    """A job that never fits is given up after one more try by itself; other jobs of its shape begin lower."""
+    reports, engine = _make(_no_memory, "ab")
+    assert _verdicts(reports) == {"a": "out_of_memory", "b": "out_of_memory"}
+    assert engine.batches == [["a", "b"], ["a"], ["b"]]
+    assert engine.tried == [MemoryRung.WHOLE, MemoryRung.TILED, MemoryRung.OFFLOADED]
+
+
+def test_a_shape_that_did_not_fit_begins_where_it_fits() -> None:
+    """After one job was saved by the next rung, the next of its shape is made there at once; another shape is not."""
 
     def behaviour(requests: Sequence[GenerationRequest]) -> Iterator[EngineEvent]:
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        yield  # makes this an iterator, as an engine's answer is
+        if engine.tried[-1] is MemoryRung.WHOLE and requests[0].spec.width > 32:
+            raise MemoryError
+        yield from map(_result, requests)
 
-    reports, engine = _make(behaviour, "ab")
-    assert _verdicts(reports) == {"a": "out_of_memory", "b": "out_of_memory"}
-    assert engine.batches == [["a", "b"], ["a"], ["a"], ["b"], ["b"]]
+    reports: list[Report] = []
+    engine = ScriptedEngine(behaviour)
+    maker = FilmMaker(engine, write=lambda *_: None, is_cancelled=lambda _: False, report=reports.append)
+    for name, size in (("a", 64), ("b", 64), ("c", 32)):
+        maker.make([BatchItem(job_id=name, request=film_job(name, size=size).request, path=f"/{name}")])
+    assert _verdicts(reports) == {"a": "done", "b": "done", "c": "done"}
+    assert engine.tried == [MemoryRung.WHOLE, MemoryRung.TILED, MemoryRung.TILED, MemoryRung.WHOLE]
 
 
 def test_torchs_own_out_of_memory_is_told_by_its_name() -> None:

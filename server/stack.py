@@ -19,6 +19,7 @@ from engines.catalog import find_model
 from server.embedded_valkey import EmbeddedValkey
 from server.pool import pool_of
 from server.queue.connection import connect
+from server.queue.library import LibraryMissingError, install_library
 from server.settings import Settings
 from server.state_folder import StateFolder
 from server.supervised import ChildSpec, Supervised
@@ -180,6 +181,9 @@ async def _require_answer(url: str, allow_without_password: bool) -> None:
     client = connect(url, allow_without_password=allow_without_password)
     try:
         await client.ping()
+        await install_library(client)
+    except LibraryMissingError as error:
+        raise StackError(str(error)) from None
     except RedisError as error:
         raise StackError(f"the Redis of REDIS_URL does not answer ({type(error).__name__}); is it running?") from None
     finally:

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
 from server.queue.event_stream import follow, newest_after, require_stream_id
+from server.queue.library import install_library
 from server.queue.records import job_record, require_name, worker_notice
 from server.queue.types import (
     TERMINAL,
@@ -33,7 +33,6 @@ from server.queue.types import (
     WorkerNotice,
 )
 
-LIBRARY_PATH = Path(__file__).with_name("functions.lua")
 WORKER_TTL_MS = 6000
 
 
@@ -84,12 +83,11 @@ class JobQueue:
         }
 
     async def install(self) -> None:
-        """Load the function library, or replace it, unless the server has this very text."""
-        code = LIBRARY_PATH.read_text(encoding="utf-8")
-        # Asking for the text as well tells an older library of the same name from this one.
-        listed: Any = await self._redis.function_list(library="rushes", withcode=True)
-        if not any(code in library for library in listed):
-            await self._redis.function_load(code, replace=True)
+        """Load the function library, or replace it, unless the server has this very text.
+
+        LibraryMissingError when it is not there and this Redis user may not load it.
+        """
+        await install_library(self._redis)
 
     async def enqueue(self, job: NewJob) -> Accepted | QueueFull | TenantQuotaReached | IdempotencyConflict:
         """Admit a job, replay the answer of an equal one, or say why not. ValueError for malformed names."""

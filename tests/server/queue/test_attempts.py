@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio as redis
 
-from server.queue.client import LIBRARY_PATH, JobQueue
+from server.queue.client import JobQueue
+from server.queue.library import LIBRARY_PATH
 from server.queue.types import Cancellation, Outcome, Progress, ReleaseReason, Renewal, State
 from tests.server.queue.jobs import PREFIX, SUCCESS, end_lease, new_job
 

@@ -10,7 +10,8 @@ import pytest
 import redis.asyncio as redis
 
 from engines.types import GenerationRequest, VideoSpec
-from server.queue.client import LIBRARY_PATH, JobQueue
+from server.queue.client import JobQueue
+from server.queue.library import library_text
 from server.queue.request_document import from_document, to_document
 from server.queue.types import WorkerNotice, WorkerState
 from tests.server.queue.jobs import PREFIX, new_job
@@ -28,7 +29,7 @@ async def test_install_loads_what_differs(queue: JobQueue, redis_client: redis.R
     await queue.install()
     await queue.install()
     (library,) = await redis_client.function_list(library="rushes", withcode=True)
-    assert LIBRARY_PATH.read_text() in library
+    assert library_text() in library
     assert not any("rushes_old" in str(part) for part in library)
 
 

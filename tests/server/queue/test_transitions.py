@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
-from server.queue.client import LIBRARY_PATH, JobQueue
+from server.queue.client import JobQueue
 from server.queue.diagram import transitions_mermaid
+from server.queue.library import LIBRARY_PATH
 from server.queue.types import (
     TERMINAL,
     TRANSITIONS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -214,11 +214,15 @@ class JobQueue:
             await self._redis.srem(self._key("workers"), *silent)
         return [worker_notice(text) for text in notices if text is not None]
 
-    async def set_weight(self, tenant: str, weight: float) -> None:
-        """Give a tenant `weight` shares of the engines; everybody begins with 1."""
-        if not 0.001 <= weight <= 1000:
-            raise ValueError(f"weight {weight} of tenant {tenant!r} is out of range; use 0.001 to 1000")
-        await self._redis.hset(self._key("weights"), require_name(tenant, "tenant"), str(weight))
+    async def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Give each tenant its shares of the engines; everybody begins with 1."""
+        for tenant, weight in weights.items():
+            require_name(tenant, "tenant")
+            if not 0.001 <= weight <= 1000:
+                raise ValueError(f"weight {weight} of tenant {tenant!r} is out of range; use 0.001 to 1000")
+        if weights:
+            mapping: Any = {tenant: str(weight) for tenant, weight in weights.items()}
+            await self._redis.hset(self._key("weights"), mapping=mapping)
 
     def _key(self, *names: str) -> str:
         return ":".join((self._prefix, *names))

@@ -234,6 +234,17 @@ end
 
 -- The other actions. -------------------------------------------------------------------------------------------------
 
+-- What is left of the running jobs, by their progress.
+local function running_ms(q)
+  local left = 0
+  for _, id in ipairs(call('ZRANGE', key(q, 'leases'), 0, -1)) do
+    local job = job_fields(q, id, 'cost_ms', 'step', 'num_steps')
+    local done = tonumber(job[3] or '0') > 0 and job[2] / job[3] or 0
+    left = left + job[1] * (1 - done)
+  end
+  return left
+end
+
 -- Milliseconds of work over a bound if the new job joins `jobs` others of `cost_ms`, or nil when it fits. Where there
 -- is no other job, any fits.
 local function excess_ms(q, jobs, cost_ms, max_jobs, max_cost_ms)
@@ -244,14 +255,17 @@ local function excess_ms(q, jobs, cost_ms, max_jobs, max_cost_ms)
   return math.max(over_cost, over_count)
 end
 
--- Why a job does not fit, and in how many milliseconds it will: a tenant's excess is worked off at the tenant's share.
+-- Why a job does not fit, and in how many milliseconds it will. A tenant's excess is worked off at the tenant's share.
+-- The queue's is gone when enough jobs have been taken out of it: the first as soon as a worker is free, which is on
+-- average after what runs on one, and the last leaves when it is begun, not when it is made.
 local function refusal(q)
   local workers = math.max(1, call('SCARD', key(q, 'workers')))
   local jobs, cost_ms = load_of(q, q.tenant)
   local over = excess_ms(q, jobs, cost_ms, q.tenant_max_jobs or math.huge, q.tenant_max_ms or math.huge)
   if over then return 'tenant_full', over * math.max(1, call('ZCARD', key(q, 'tenants'))) / workers end
-  over = excess_ms(q, counter(q, 'depth'), counter(q, 'cost_ms'), q.max_jobs, q.max_cost_ms)
-  if over then return 'full', over / workers end
+  local depth, waiting_ms = counter(q, 'depth'), counter(q, 'cost_ms')
+  over = excess_ms(q, depth, waiting_ms, q.max_jobs, q.max_cost_ms)
+  if over then return 'full', (running_ms(q) + math.max(0, over - waiting_ms / depth)) / workers end
 end
 
 -- When the job came: later than any before it, even after the clock was set back, and exact in a double.
@@ -338,16 +352,6 @@ local function reap(keys, args)
 end
 
 -- Looking ahead: how many jobs, and how much work, come before a queued one if nothing else arrives. -----------------
-
-local function running_ms(q)
-  local left = 0
-  for _, id in ipairs(call('ZRANGE', key(q, 'leases'), 0, -1)) do
-    local job = job_fields(q, id, 'cost_ms', 'step', 'num_steps')
-    local done = tonumber(job[3] or '0') > 0 and job[2] / job[3] or 0
-    left = left + job[1] * (1 - done)
-  end
-  return left
-end
 
 local function costs_of(q, ids)
   local costs = {}

@@ -42,7 +42,7 @@ async def test_the_user_can_do_all_that_the_queue_does(limited: redis.Redis) -> 
     notice = WorkerNotice(worker_id="w", model="m", state=WorkerState.READY, max_batch=2, cost_model={})
     await queue.announce_worker(notice)
     assert await queue.workers() == [notice]
-    await queue.set_weight("t", 2.0)
+    await queue.set_weights({"t": 2.0})
     for name in "abcd":
         job = new_job(name, idempotency_key=name, body_hash="b", webhook="https://example.org", tenant_max_jobs=9)
         assert isinstance(await queue.enqueue(job), Accepted)

@@ -82,7 +82,7 @@ async def test_arrivals_wake(queue: JobQueue) -> None:
 async def test_impossible_weights_are_refused(queue: JobQueue, weight: float) -> None:
     """A weight that would break the arithmetic of fairness never reaches Redis."""
     with pytest.raises(ValueError, match="out of range"):
-        await queue.set_weight("t", weight)
+        await queue.set_weights({"t": weight})
 
 
 def test_a_request_survives_its_document() -> None:

@@ -36,7 +36,7 @@ async def test_a_quiet_tenant_does_not_wait_behind_a_flood(queue: JobQueue) -> N
 
 async def test_shares_follow_the_weights_by_cost(queue: JobQueue) -> None:
     """Over a long run engine time, not the number of jobs, is shared as the weights say, within a tenth."""
-    await queue.set_weight("heavy", 3.0)
+    await queue.set_weights({"heavy": 3.0})
     for number in range(80):
         await queue.enqueue(new_job(f"h{number}", tenant="heavy", cost=1.0))
         await queue.enqueue(new_job(f"l{number}", tenant="light", cost=2.0))

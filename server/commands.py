@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from server.keys.file import read_keys
 from server.logs import configure_logging
 from server.settings import load_settings, unknown_variables
 from server.stack import Stack
@@ -51,6 +52,8 @@ def serve(
         log_level=log_level,
     )
     configure_logging(settings.log_level, settings.log_format)
+    if settings.api_keys_file is not None:
+        read_keys(settings.api_keys_file)  # a fault in it is told now, before a model is loaded
     for sentence in unknown_variables():
         _log.warning("%s", sentence)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ class Settings(BaseSettings):
 
     host: Annotated[str, StringConstraints(min_length=1, max_length=255)] = Field(
         "127.0.0.1",
-        description="Address to listen on; there is no authentication yet.",
+        description="Address to listen on; beyond loopback only with api_keys_file, or with allow_anyone.",
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     model: Annotated[str, StringConstraints(min_length=1)] = Field(
@@ -37,6 +38,15 @@ class Settings(BaseSettings):
     )
     state_dir: Path = Field(
         Path("state"), description="Folder for the embedded Valkey's data, finished videos and the lock."
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of tenants and the hashes of their API keys, as `rushes keys new` writes it. Without one "
+        "everybody is one tenant and needs no key.",
+    )
+    allow_anyone: bool = Field(
+        default=False,
+        description="Listen beyond loopback without API keys: everybody who reaches the server may use it.",
     )
     redis_url: str | None = Field(
         None,
@@ -112,6 +122,14 @@ class Settings(BaseSettings):
             raise ValueError("name a folder, or leave it unset for ./state")
         return value
 
+    @field_validator("api_keys_file", mode="before")
+    @classmethod
+    def _require_file(cls, value: Any) -> Any:
+        # Taken for none, a variable that came out empty would let everybody in.
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("name the keys file, or leave it unset to ask for no keys")
+        return value
+
     @property
     def engine_threads(self) -> int:
         """CPU threads of one worker: every core but one, shared out; two threads on two busy cores lose to one."""
@@ -127,7 +145,7 @@ class Settings(BaseSettings):
         """
         if self.allowed_hosts:
             return (*self.allowed_hosts, *_LOOPBACK_NAMES)
-        return _LOOPBACK_NAMES if self.host in _LOOPBACK_NAMES else ()
+        return (*_LOOPBACK_NAMES, self.host) if _is_loopback(self.host) else ()
 
     @property
     def artifacts_dir(self) -> Path:
@@ -150,7 +168,10 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**given)
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
-    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
+    _require_keys_for_strangers(settings)
+    paths = {"state_dir": settings.state_dir, "api_keys_file": settings.api_keys_file}
+    whole = {name: path.expanduser().absolute() for name, path in paths.items() if path is not None}
+    return settings.model_copy(update=whole)
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -163,6 +184,24 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
             hint = f"did you mean {near[0]}?" if near else "it is ignored."
             sentences.append(f"environment variable {name} is not a setting of rushes: {hint}")
     return sentences
+
+
+def _require_keys_for_strangers(settings: Settings) -> None:
+    if settings.api_keys_file is None and not settings.allow_anyone and not _is_loopback(settings.host):
+        raise SettingsError(
+            f"on RUSHES_HOST {settings.host[:80]!r} strangers may reach the server, and it has no API keys: set "
+            "RUSHES_API_KEYS_FILE (`rushes keys new TENANT --file FILE` makes one), listen on 127.0.0.1, or let "
+            "everybody in with RUSHES_ALLOW_ANYONE=true"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _usable_cores() -> int:

@@ -116,9 +116,10 @@ class Stack:
         if not waiting.done():
             waiting.cancel()
             return
+        key = "" if self._settings.api_keys_file is None else '-H "Authorization: Bearer $KEY" '
         self._tell(
             f"ready: model {model} on http://{address}\n"
-            f"try:   curl -s http://{address}/generate -H 'Content-Type: application/json' "
+            f"try:   curl -s http://{address}/generate {key}-H 'Content-Type: application/json' "
             """-d '{"prompt": "a red ball rolls over a green meadow"}'"""
         )
 

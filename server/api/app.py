@@ -16,16 +16,18 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from server.api import events, generate, jobs, status, video
+from server.api import events, generate, jobs, models, status, video
+from server.api.auth import KEYED
 from server.api.body_limit import BodyLimit
-from server.api.errors import PROBLEM_SCHEMA, Problem
+from server.api.errors import PROBLEM_SCHEMA, Problem, documented
 from server.api.services import Services
 from server.api.validation import problem_of
 from server.api.wall import Wall
 from server.settings import Settings
 
 _log = logging.getLogger(__name__)
-_MODULES = (generate, jobs, events, video, status)
+_KEYED_MODULES = (generate, jobs, events, video, models)
+_OPEN_MODULES = (status,)
 _DESCRIPTION = "Text in, video out. Errors are application/problem+json with a stable `code`."
 
 
@@ -42,7 +44,9 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in _MODULES:
+    for module in _KEYED_MODULES:
+        app.include_router(module.router, dependencies=KEYED, responses=documented("unauthorized"))
+    for module in _OPEN_MODULES:
         app.include_router(module.router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_seconds)
     app.add_middleware(Wall, hosts=settings.hosts)
@@ -97,7 +101,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 def _methods_at(request: Request) -> list[str]:
     """All methods of the path: each route knows only its own, and the framework tells those of the first."""
     methods: set[str] = set()
-    for route in chain(request.app.routes, *(module.router.routes for module in _MODULES)):
+    for route in chain(request.app.routes, *(module.router.routes for module in (*_KEYED_MODULES, *_OPEN_MODULES))):
         if isinstance(route, Route) and route.path_regex.match(request.scope["path"]):
             methods |= route.methods or set()
     return sorted(methods)

@@ -8,13 +8,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
+from server.api.auth import Caller
 from server.api.errors import Problem, documented
 from server.api.json_route import JsonRoute
 from server.api.resolve import body_hash, document_of, resolve
 from server.api.schemas import MAX_SEED, GenerateBody, JobView
-from server.api.services import Services, Tenant, TheServices
+from server.api.services import Services, TheServices
 from server.api.views import view_of
-from server.queue.types import Accepted, IdempotencyConflict, NewJob, QueueFull
+from server.queue.types import Accepted, IdempotencyConflict, NewJob, QueueFull, TenantQuotaReached
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 _PRIORITY = 5
@@ -45,6 +46,7 @@ IdempotencyKey = Annotated[
         "enhancer_unavailable",
         "idempotency_conflict",
         "queue_full",
+        "tenant_quota",
         "queue_unavailable",
     ),
 )
@@ -52,7 +54,7 @@ async def generate(
     body: GenerateBody,
     response: Response,
     services: TheServices,
-    tenant: Tenant,
+    caller: Caller,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Ask for a video. The answer is the job, with its links, its seed and every parameter resolved."""
@@ -60,13 +62,15 @@ async def generate(
     request = resolve(body, services.card, job_id=job_id, drawn_seed=secrets.randbelow(MAX_SEED + 1))
     job = NewJob(
         job_id=job_id,
-        tenant=tenant,
+        tenant=caller.name,
         priority=_PRIORITY,
         shape_key=str(request.shape_key),
         cost=services.crew.cost_model.predict(request),
         request=document_of(request, body.format, services.card.name),
         idempotency_key=idempotency_key,
         body_hash=body_hash(body),
+        tenant_max_jobs=caller.max_jobs,
+        tenant_max_seconds=caller.max_seconds,
     )
     accepted = _accepted(await services.queue.enqueue(job))
     response.headers["Location"] = f"/jobs/{accepted.job_id}"
@@ -82,16 +86,20 @@ async def _stored_view(job_id: str, services: Services) -> JobView:
     return await view_of(record, services)
 
 
-def _accepted(answer: Accepted | QueueFull | IdempotencyConflict) -> Accepted:
+def _accepted(answer: Accepted | QueueFull | TenantQuotaReached | IdempotencyConflict) -> Accepted:
     match answer:
         case Accepted():
             return answer
         case QueueFull(retry_after=seconds):
-            wait = max(1, math.ceil(seconds))
-            raise Problem(
-                "queue_full", f"too much work is waiting; try again in {wait} s", headers={"Retry-After": str(wait)}
-            )
+            raise _try_again("queue_full", "too much work is waiting", seconds)
+        case TenantQuotaReached(retry_after=seconds):
+            raise _try_again("tenant_quota", "as much of yours waits and runs as your quota allows", seconds)
         case IdempotencyConflict():
             raise Problem(
                 "idempotency_conflict", "this Idempotency-Key was used with another body; use a new key for a new video"
             )
+
+
+def _try_again(code: str, reason: str, seconds: float) -> Problem:
+    wait = max(1, math.ceil(seconds))
+    return Problem(code, f"{reason}; try again in {wait} s", headers={"Retry-After": str(wait)})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from server.api.auth import Tenant
 from server.api.errors import documented
 from server.api.schemas import JobView
-from server.api.services import Tenant, TheServices
+from server.api.services import TheServices
 from server.api.views import FoundJob, find_job, view_of
 from server.queue.types import Cancellation
 

@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from server.api.auth import authenticate
 from server.api.errors import Problem
+from server.api.services import services_of
 from server.api.strict_json import parse_json
 
 
@@ -22,12 +24,14 @@ class _StrictRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """Refuses a body that is not `application/json` in UTF-8, and parses it with `parse_json`."""
+    """Refuses a stranger, and a body that is not `application/json` in UTF-8; parses the rest with `parse_json`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
+            # The router asks for the key too, but the framework reads a body before it asks a router anything.
+            authenticate(request, await services_of(request))
             _require_json(request)
             strict = _StrictRequest(request.scope, request.receive)
             strict.parsed = parse_json(await strict.body())

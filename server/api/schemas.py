@@ -177,10 +177,10 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Videos can be made: the queue answers and so many workers have the model loaded."""
+    """Videos can be made: the queue answers and workers have the model loaded. A stranger is told the status alone."""
 
     status: Literal["ready"] = "ready"
-    model: str
-    workers: int
-    queued: int
-    running: int
+    model: str | None = None
+    workers: int | None = None
+    queued: int | None = None
+    running: int | None = None

@@ -1,8 +1,9 @@
-"""What the routes work with: the queue, the files, the model's card, and who is asking."""
+"""What the routes work with: the queue, the files, the model's card and the keys."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
@@ -15,6 +16,7 @@ from engines.card import ModelCard, read_card
 from engines.catalog import find_model
 from engines.cost import CostModel
 from server.artifacts.filesystem import FilesystemArtifacts
+from server.keys.ring import KeyRing
 from server.pool import pool_of
 from server.queue.client import JobQueue
 from server.queue.connection import connect
@@ -23,7 +25,7 @@ from server.settings import Settings
 
 _log = logging.getLogger(__name__)
 _REAP_EVERY_S = 1.0
-DEFAULT_TENANT = "default"
+_TURNS_BETWEEN_WEIGHTS = 5  # a queue that was started again may have forgotten them, and nothing tells us of it
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class OpenStreams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything a request needs; one for the whole process."""
+    """Everything a request needs; one for the whole process. Without `keys` everybody is let in."""
 
     settings: Settings
     card: ModelCard
@@ -57,6 +59,7 @@ class Services:
     artifacts: FilesystemArtifacts
     crew: Crew
     streams: OpenStreams
+    keys: KeyRing | None
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -82,6 +85,7 @@ class Services:
             artifacts=FilesystemArtifacts(settings.artifacts_dir / pool),
             crew=Crew(),
             streams=OpenStreams(),
+            keys=None if settings.api_keys_file is None else KeyRing(settings.api_keys_file),
         )
 
     async def look_at_crew(self) -> None:
@@ -96,12 +100,16 @@ class Services:
                 _log.debug("a worker tells of its speed in a way this gateway does not know")
 
     async def tend(self) -> None:
-        """For ever: give jobs whose workers were lost back to the queue, and see who works."""
-        reachable = True
-        while True:
+        """For ever: give jobs of lost workers back to the queue, see who works, and tell the queue tenants' weights."""
+        reachable, told = True, {}
+        for turn in itertools.count():
+            weights = self.keys.weights() if self.keys else {}
             try:
                 await self.queue.reap()
                 await self.look_at_crew()
+                if weights != told or turn % _TURNS_BETWEEN_WEIGHTS == 0:
+                    await self.queue.set_weights(weights)
+                    told = weights
             except RedisError as error:
                 if reachable:
                     _log.warning("the queue cannot be reached: %s", type(error).__name__)
@@ -124,15 +132,9 @@ class Services:
         return round(record.cost * left, 1)
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """The process's services, for routes."""
     return cast(Any, request.app).state.services
 
 
-def tenant_of() -> str:
-    """Who asks. There is no authentication yet, so everybody is one tenant; every look-up goes by it all the same."""
-    return DEFAULT_TENANT
-
-
 TheServices = Annotated[Services, Depends(services_of)]
-Tenant = Annotated[str, Depends(tenant_of)]

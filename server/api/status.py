@@ -1,13 +1,12 @@
-"""GET /healthz, /readyz and /models: whether the process lives, whether videos can be made, and with what."""
+"""GET /healthz and /readyz: whether the process lives, and whether videos can be made; open to everybody."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import APIRouter
 
+from server.api.auth import KnownCaller
 from server.api.errors import Problem, documented
-from server.api.schemas import Health, ModelDefaults, ModelLimits, ModelList, ModelView, Readiness
+from server.api.schemas import Health, Readiness
 from server.api.services import Services, TheServices
 from server.queue.types import WorkerState
 
@@ -20,32 +19,25 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", response_model=Readiness, responses=documented("not_ready", "queue_unavailable"))
-async def readyz(services: TheServices) -> Readiness:
-    """The queue answers and a worker has the model loaded; otherwise 503 and what is missing."""
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    response_model_exclude_none=True,
+    responses=documented("not_ready", "queue_unavailable"),
+)
+async def readyz(services: TheServices, caller: KnownCaller) -> Readiness:
+    """The queue answers and a worker has the model loaded; otherwise 503 and what is missing.
+
+    A stranger is told no more than that; who has a key is also told what there is.
+    """
     await services.look_at_crew()
     depth = await services.queue.depth()
     if services.crew.ready == 0:
-        raise Problem("not_ready", _missing(services), missing=["worker"], headers={"Retry-After": "2"})
+        detail = _missing(services) if caller else "no worker is ready"
+        raise Problem("not_ready", detail, missing=["worker"], headers={"Retry-After": "2"})
+    if caller is None:
+        return Readiness()
     return Readiness(model=services.card.name, workers=services.crew.ready, queued=depth.queued, running=depth.running)
-
-
-@router.get("/models", response_model=ModelList)
-async def models(services: TheServices) -> ModelList:
-    """The models served here, with their defaults and their limits."""
-    card = services.card
-    return ModelList(
-        models=[
-            ModelView(
-                name=card.name,
-                family=card.family,
-                description=card.description,
-                ready=services.crew.ready > 0,
-                defaults=ModelDefaults.model_validate(asdict(card.defaults)),
-                limits=ModelLimits.model_validate(asdict(card.limits)),
-            )
-        ]
-    )
 
 
 def _missing(services: Services) -> str:

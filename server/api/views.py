@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import Depends
 
+from server.api.auth import Tenant
 from server.api.errors import Problem
 from server.api.resolve import parameters_of
 from server.api.schemas import JobError, JobProgress, JobView, Links
-from server.api.services import Services, Tenant, TheServices
+from server.api.services import Services, TheServices
 from server.queue.types import JobRecord, State
 
 _MOST_BEFORE_THE_END = 0.99

@@ -67,6 +67,8 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
             headers["X-Content-Type-Options"] = "nosniff"
+            # A cache on the way knows nothing of keys, and would give one tenant's answer to another.
+            headers.setdefault("Cache-Control", "no-store")
         await self._send(message)
 
     async def answer(self, problem: Problem, receive: Receive) -> None:

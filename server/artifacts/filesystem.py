@@ -36,14 +36,14 @@ class FilesystemArtifacts:
             self.root.mkdir(parents=True, exist_ok=True)
 
     def part_path(self, job_id: str, attempt: int) -> Path:
-        """Where an attempt writes its film; the folder exists, a leftover of the same attempt is gone."""
+        """Where an attempt writes its film: an empty file, so that whoever removes another's leaves the folder."""
         name = _checked(f"{job_id}/{attempt}.part")
         path = self.root / name
         with _storage(f"prepare {name}"):
-            path.parent.mkdir(exist_ok=True)
             if path.parent.is_symlink():
                 raise StorageError(f"the folder of job {job_id} is a link; remove it")
             path.unlink(missing_ok=True)
+            _make_with_folder(path)
         return path
 
     def publish(self, job_id: str, attempt: int, extension: str) -> str:
@@ -53,6 +53,8 @@ class FilesystemArtifacts:
         with _storage(f"publish {name}"):
             file = os.open(self.root / part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
+                if os.fstat(file).st_size == 0:
+                    raise StorageError(f"could not publish {name}: nothing was written")
                 os.fsync(file)
             finally:
                 os.close(file)
@@ -106,6 +108,14 @@ class FilesystemArtifacts:
             os.close(file)
             raise ArtifactNotFoundError(f"no artifact is named {name!r}")
         return file
+
+
+def _make_with_folder(path: Path) -> None:
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        # The empty folder may be taken away again by whoever removes the job's last other file at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            return path.touch()
 
 
 def _files_of_job(folder: Path) -> Iterator[tuple[str, int, str, float]]:

@@ -18,17 +18,18 @@ from server.logs import configure_logging
 from server.queue.client import JobQueue
 from server.queue.connection import connect
 from server.queue.records import require_name
+from server.worker.batch_run import Pace
 from server.worker.supervisor import EngineLoadError, Supervisor, WorkerConfig
 
 _log = logging.getLogger(__name__)
 
 
-def main(runner: str = "server.worker.runner") -> None:
+def main(runner: str = "server.worker.runner", queue_type: type[JobQueue] = JobQueue) -> None:
     """Run a worker with `runner` as its child's module; exit code 1 and one sentence when it will never work."""
     arguments = _parser().parse_args()
     configure_logging(arguments.log_level, arguments.log_format)
     try:
-        asyncio.run(_work(arguments, runner))
+        asyncio.run(_work(arguments, runner, queue_type))
     except (EngineLoadError, WorkerSettingError) as error:
         sys.exit(f"worker: {error}")
 
@@ -37,12 +38,12 @@ class WorkerSettingError(ValueError):
     """An argument cannot be used; the message says which and why."""
 
 
-async def _work(arguments: argparse.Namespace, runner: str) -> None:
+async def _work(arguments: argparse.Namespace, runner: str, queue_type: type[JobQueue]) -> None:
     if not arguments.redis_url:
         raise WorkerSettingError("no Redis is named; give --redis-url or set REDIS_URL")
     try:
         client = connect(arguments.redis_url, allow_without_password=arguments.allow_passwordless_redis)
-        queue = JobQueue(client, pool=arguments.pool, retention_s=arguments.retention)
+        queue = queue_type(client, pool=arguments.pool, lease_s=arguments.lease, retention_s=arguments.retention)
         artifacts = FilesystemArtifacts(arguments.artifacts)
         config = _config(arguments)
     except (ValueError, StorageError) as error:
@@ -60,10 +61,14 @@ async def _work(arguments: argparse.Namespace, runner: str) -> None:
 def _config(arguments: argparse.Namespace) -> WorkerConfig:
     if not 1 <= arguments.max_batch <= 64:
         raise WorkerSettingError(f"--max-batch is {arguments.max_batch}; use 1 to 64")
+    if not 1 <= arguments.lease <= 3600:
+        raise WorkerSettingError(f"--lease is {arguments.lease:g} seconds; use 1 to 3600")
     return WorkerConfig(
         worker_id=require_name(arguments.worker_id or _made_up_id(), "worker id"),
         model=arguments.model,
         max_batch=arguments.max_batch,
+        # Four chances in a lease, so that one or two that find Redis away cost nothing.
+        pace=Pace(renew_s=arguments.lease / 4),
         drain_s=arguments.drain_timeout,
         stall_floor_s=arguments.stall_floor,
         patience_s=arguments.stall_patience,
@@ -91,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--artifacts", type=Path, required=True, help="folder for the finished films of this pool")
     add("--worker-id", help="default: made of host, process and chance")
     add("--max-batch", type=int, default=1, help="most films of one shape that are made together")
+    add("--lease", type=float, default=6.0, help="seconds until a worker that falls silent loses its films")
     add("--retention", type=float, default=86400.0, help="seconds that a finished job and its film are kept")
     add("--drain-timeout", type=float, default=8.0, help="seconds that running films have after SIGTERM")
     add("--stall-floor", type=float, default=30.0, help="least seconds without a step that count as a hang")

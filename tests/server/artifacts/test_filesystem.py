@@ -46,14 +46,25 @@ def test_a_part_cannot_be_read(store: FilesystemArtifacts) -> None:
 def test_a_new_part_begins_empty(store: FilesystemArtifacts) -> None:
     """The leftover of a killed writer is not continued."""
     store.part_path("job", 1).write_bytes(b"old")
-    assert not store.part_path("job", 1).exists()
+    assert store.part_path("job", 1).read_bytes() == b""
+
+
+def test_a_loser_that_cleans_up_leaves_the_next_attempt_its_folder(store: FilesystemArtifacts) -> None:
+    """An attempt that has written nothing yet can do so after an earlier one's film was refused and removed."""
+    loser = _publish(store, attempt=1)
+    part = store.part_path("job", 2)
+    store.remove(loser)
+    part.write_bytes(FILM)
+    assert store.publish("job", 2, "mp4") == "job/2.mp4"
 
 
 def test_publishing_nothing_is_a_storage_error(store: FilesystemArtifacts) -> None:
-    """A part that vanished is told as what it is."""
-    store.part_path("job", 1)
-    with pytest.raises(StorageError, match=r"could not publish job/1\.mp4"):
-        store.publish("job", 1, "mp4")
+    """A part that was never written, or that vanished, is told as what it is."""
+    part = store.part_path("job", 1)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"could not publish job/1\.mp4"):
+            store.publish("job", 1, "mp4")
+        part.unlink(missing_ok=True)
 
 
 def _hostile_names() -> Iterator[str]:

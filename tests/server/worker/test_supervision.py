@@ -247,6 +247,7 @@ async def test_a_model_that_cannot_be_loaded_ends_the_worker(start_worker: Start
     [
         ({"worker_id": "a b"}, "worker id 'a b' is not a name"),
         ({"max_batch": 0}, "--max-batch is 0; use 1 to 64"),
+        ({"lease": 0.5}, "--lease is 0.5 seconds; use 1 to 3600"),
         ({"pool": "../x"}, "pool '../x' is not a name"),
     ],
 )

@@ -48,6 +48,23 @@ class Settings(BaseSettings):
         default=False,
         description="Listen beyond loopback without API keys: everybody who reaches the server may use it.",
     )
+    webhook_secrets_file: Path | None = Field(
+        None,
+        description="File of the secrets that webhooks are signed with, a JSON object of tenants and lists of secrets; "
+        "`python -m server.webhooks.signing` makes one. Without it no webhook can be asked for.",
+    )
+    webhook_allow_http: bool = Field(
+        default=False, description="Let webhooks go to http URLs too, where anybody on the way can read them."
+    )
+    webhook_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Private networks that webhooks may go to, comma separated, such as 10.1.0.0/16. "
+        "Without any: only the public internet.",
+    )
+    webhook_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+        (),
+        description="Ports that webhooks may go to, comma separated. Without any: 443 and 8443, with http 80 and 8080.",
+    )
     redis_url: str | None = Field(
         None,
         repr=False,  # it may hold a password
@@ -57,6 +74,9 @@ class Settings(BaseSettings):
     allow_passwordless_redis: bool = Field(
         default=False,
         description="Accept a Redis beyond loopback without a password. Anybody who reaches it owns the queue.",
+    )
+    gateways: int = Field(
+        1, ge=1, le=64, description="Gateway processes on one port. One answers some hundreds of requests a second."
     )
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds the model once.")
     threads: int | None = Field(
@@ -101,11 +121,26 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="One line of text, or one JSON object, a record.")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "webhook_networks", "webhook_ports", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(name.strip().lower() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _require_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ipaddress.ip_network(text)  # its ValueError says what is wrong
+        return value
+
+    @field_validator("webhook_ports")
+    @classmethod
+    def _require_ports(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        wrong = [port for port in value if not 1 <= port <= 65535]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no port; use 1 to 65535")
         return value
 
     @field_validator("redis_url", mode="before")
@@ -122,12 +157,12 @@ class Settings(BaseSettings):
             raise ValueError("name a folder, or leave it unset for ./state")
         return value
 
-    @field_validator("api_keys_file", mode="before")
+    @field_validator("api_keys_file", "webhook_secrets_file", mode="before")
     @classmethod
     def _require_file(cls, value: Any) -> Any:
         # Taken for none, a variable that came out empty would let everybody in.
         if isinstance(value, str) and not value.strip():
-            raise ValueError("name the keys file, or leave it unset to ask for no keys")
+            raise ValueError("name the file, or leave it unset to do without")
         return value
 
     @property
@@ -156,7 +191,7 @@ class Settings(BaseSettings):
         variables = {}
         for name, value in self:
             if value is not None and value != ():
-                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 variables["REDIS_URL" if name == "redis_url" else f"{PREFIX}{name.upper()}"] = text
         return variables
 
@@ -169,8 +204,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
     _require_keys_for_strangers(settings)
-    paths = {"state_dir": settings.state_dir, "api_keys_file": settings.api_keys_file}
-    whole = {name: path.expanduser().absolute() for name, path in paths.items() if path is not None}
+    whole = {name: value.expanduser().absolute() for name, value in settings if isinstance(value, Path)}
     return settings.model_copy(update=whole)
 
 

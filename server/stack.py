@@ -37,7 +37,7 @@ class StackError(ValueError):
 
 
 class Stack:
-    """One gateway and its workers, with a Valkey of their own unless the settings name a Redis."""
+    """Gateways and workers, with a Valkey of their own unless the settings name a Redis."""
 
     def __init__(self, settings: Settings, tell: Tell) -> None:
         """`tell` is given one line of progress at a time, for the person who started it."""
@@ -64,9 +64,7 @@ class Stack:
             listener = opened.enter_context(_listen(self._settings.host, self._settings.port))
             settings = await self._with_redis(opened, state)
             await self._start_workers(opened, settings, pool_of(model))
-            gateway = Supervised(_gateway_spec(settings, listener), partial(self._died, "the gateway"))
-            await gateway.start()
-            opened.push_async_callback(gateway.stop, grace_s=_GATEWAY_STOP_S)
+            await self._start_gateways(opened, settings, listener)
             await self._announce(listener, model)
             await self._stop_asked.wait()
             if self._gave_up is None:
@@ -93,6 +91,21 @@ class Stack:
             worker = Supervised(_worker_spec(settings, pool, number), partial(self._died, "a worker"))
             await worker.start()
             self._workers.append(worker)
+
+    async def _start_gateways(
+        self, opened: contextlib.AsyncExitStack, settings: Settings, listener: socket.socket
+    ) -> None:
+        gateways = [
+            Supervised(_gateway_spec(settings, listener, number), partial(self._died, "a gateway"))
+            for number in range(1, settings.gateways + 1)
+        ]
+
+        async def stop() -> None:
+            await asyncio.gather(*(gateway.stop(grace_s=_GATEWAY_STOP_S) for gateway in gateways))
+
+        opened.push_async_callback(stop)
+        for gateway in gateways:
+            await gateway.start()
 
     async def _stop_workers(self) -> None:
         # The worker itself minds the drain time; ours is longer by what it needs to give jobs back.
@@ -149,9 +162,9 @@ def _worker_spec(settings: Settings, pool: str, number: int) -> ChildSpec:
     )
 
 
-def _gateway_spec(settings: Settings, listener: socket.socket) -> ChildSpec:
+def _gateway_spec(settings: Settings, listener: socket.socket, number: int) -> ChildSpec:
     return ChildSpec(
-        name="gateway",
+        name=f"gateway {number}",
         argv=[sys.executable, "-m", "server.api", "--fd", str(listener.fileno())],
         environment=settings.to_environment(),
         pass_fds=(listener.fileno(),),

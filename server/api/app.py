@@ -23,6 +23,7 @@ from server.api.errors import PROBLEM_SCHEMA, Problem, documented
 from server.api.services import Services
 from server.api.validation import problem_of
 from server.api.wall import Wall
+from server.api.webhooks import webhook_sender
 from server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -61,20 +62,23 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    tending = asyncio.create_task(services.tend())
-    tending.add_done_callback(_tell_if_failed)
+    duties = [asyncio.create_task(services.tend(), name="tending the queue")]
+    if (sender := webhook_sender(services)) is not None:
+        duties.append(asyncio.create_task(sender.run(), name="sending webhooks"))
+    for duty in duties:
+        duty.add_done_callback(_tell_if_failed)
     try:
         yield
     finally:
-        tending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await tending
+        for duty in duties:
+            duty.cancel()
+        await asyncio.wait(duties)
         await services.client.aclose()
 
 
-def _tell_if_failed(tending: asyncio.Task[None]) -> None:
-    if not tending.cancelled() and (error := tending.exception()) is not None:
-        _log.error("the queue is no longer tended by this gateway", exc_info=error)
+def _tell_if_failed(duty: asyncio.Task[None]) -> None:
+    if not duty.cancelled() and (error := duty.exception()) is not None:
+        _log.error("this gateway has stopped %s", duty.get_name(), exc_info=error)
 
 
 async def _answer_problem(_: Request, error: Exception) -> Response:

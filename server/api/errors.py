@@ -43,6 +43,7 @@ KINDS = _table(
     ("invalid_field", 422, "A field cannot be used"),
     ("unknown_model", 422, "The model is not served here"),
     ("enhancer_unavailable", 422, "There is no prompt enhancer here"),
+    ("webhooks_unavailable", 422, "Webhooks are not sent here"),
     ("idempotency_conflict", 422, "The idempotency key belongs to another request"),
     ("queue_full", 429, "The queue is full"),
     ("tenant_quota", 429, "The tenant has as much in the queue as it may"),

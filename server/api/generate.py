@@ -15,11 +15,10 @@ from server.api.resolve import body_hash, document_of, resolve
 from server.api.schemas import MAX_SEED, GenerateBody, JobView
 from server.api.services import Services, TheServices
 from server.api.views import view_of
+from server.api.webhooks import checked_webhook
 from server.queue.types import Accepted, IdempotencyConflict, NewJob, QueueFull, TenantQuotaReached
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
-_PRIORITY = 5
-
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -44,6 +43,7 @@ IdempotencyKey = Annotated[
         "invalid_field",
         "unknown_model",
         "enhancer_unavailable",
+        "webhooks_unavailable",
         "idempotency_conflict",
         "queue_full",
         "tenant_quota",
@@ -63,7 +63,7 @@ async def generate(
     job = NewJob(
         job_id=job_id,
         tenant=caller.name,
-        priority=_PRIORITY,
+        priority=body.priority,
         shape_key=str(request.shape_key),
         cost=services.crew.cost_model.predict(request),
         request=document_of(request, body.format, services.card.name),
@@ -71,6 +71,7 @@ async def generate(
         body_hash=body_hash(body),
         tenant_max_jobs=caller.max_jobs,
         tenant_max_seconds=caller.max_seconds,
+        webhook=checked_webhook(body.webhook_url, services, tenant=caller.name),
     )
     accepted = _accepted(await services.queue.enqueue(job))
     response.headers["Location"] = f"/jobs/{accepted.job_id}"

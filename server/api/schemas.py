@@ -55,6 +55,15 @@ class GenerateBody(BaseModel):
         description="Decides the noise: same seed, same video. Drawn when left out.",
     )
     format: Literal["mp4", "webm"] = Field("mp4", description="mp4 holds H.264, webm holds AV1.")
+    priority: int = Field(
+        5,
+        ge=0,
+        le=9,
+        description="Among your own waiting jobs: 0 is made first. A step is made up for by some minutes of waiting.",
+    )
+    webhook_url: str | None = Field(
+        None, min_length=1, max_length=2048, description="Where the job's end is told by a signed POST; https only."
+    )
     enhance_prompt: Literal["auto", "always", "never"] = Field(
         "auto", description="Rewrite the prompt first. There is no enhancer yet: auto does nothing, always is refused."
     )
@@ -109,6 +118,7 @@ class JobView(BaseModel):
     cancel_requested: bool = Field(description="The worker has been asked to stop, or will be at its next step.")
     attempt: int = Field(description="How often a worker began; more than 1 after a worker was lost.")
     progress: JobProgress | None
+    priority: int = Field(description="0 to 9 among its tenant's waiting jobs; the smaller goes first.")
     queue_position: int | None = Field(description="Jobs before this one; null unless queued.")
     estimate_seconds: float | None = Field(description="Predicted seconds until the video is there; null when over.")
     created_at: float

@@ -19,9 +19,10 @@ from server.artifacts.filesystem import FilesystemArtifacts
 from server.keys.ring import KeyRing
 from server.pool import pool_of
 from server.queue.client import JobQueue
-from server.queue.connection import connect
-from server.queue.types import JobRecord, State, WorkerNotice, WorkerState
+from server.queue.connection import connect, heed_cancellation
+from server.queue.types import Ahead, JobRecord, WorkerNotice, WorkerState
 from server.settings import Settings
+from server.webhooks.secrets_file import SecretsFile
 
 _log = logging.getLogger(__name__)
 _REAP_EVERY_S = 1.0
@@ -60,6 +61,7 @@ class Services:
     crew: Crew
     streams: OpenStreams
     keys: KeyRing | None
+    webhook_secrets: SecretsFile | None
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -69,6 +71,7 @@ class Services:
         client = connect(settings.redis_url, allow_without_password=settings.allow_passwordless_redis)
         card = read_card(find_model(settings.model))
         pool = pool_of(card.name)
+        secrets_file = settings.webhook_secrets_file
         queue = JobQueue(
             client,
             pool=pool,
@@ -86,6 +89,7 @@ class Services:
             crew=Crew(),
             streams=OpenStreams(),
             keys=None if settings.api_keys_file is None else KeyRing(settings.api_keys_file),
+            webhook_secrets=secrets_file and SecretsFile(secrets_file),
         )
 
     async def look_at_crew(self) -> None:
@@ -118,15 +122,15 @@ class Services:
                 if not reachable:
                     _log.info("the queue can be reached again")
                 reachable = True
+            heed_cancellation()
             await asyncio.sleep(_REAP_EVERY_S)
 
-    async def estimate(self, record: JobRecord) -> float | None:
-        """Predicted seconds until the job's video is there; None when it is over."""
+    def estimate(self, record: JobRecord, ahead: Ahead | None) -> float | None:
+        """Predicted seconds until the job's video is there, with what is `ahead` of it; None when it is over."""
         if record.finished_at is not None:
             return None
-        ahead = await self.queue.seconds_ahead(record.job_id) if record.state is State.QUEUED else None
         if ahead is not None:
-            return round(ahead / max(1, self.crew.ready) + record.cost, 1)
+            return round(ahead.seconds / max(1, self.crew.ready) + record.cost, 1)
         progress = record.progress
         left = 1.0 - progress.step / progress.num_steps if progress and progress.num_steps else 1.0
         return round(record.cost * left, 1)

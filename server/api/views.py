@@ -35,7 +35,7 @@ FoundJob = Annotated[JobRecord, Depends(find_job)]
 async def view_of(record: JobRecord, services: Services) -> JobView:
     """The document for `GET /jobs/{id}`."""
     parameters = parameters_of(record.request)
-    queued = record.state is State.QUEUED
+    ahead = await services.queue.ahead(record.job_id) if record.state is State.QUEUED else None
     over = record.finished_at
     return JobView(
         id=record.job_id,
@@ -43,8 +43,9 @@ async def view_of(record: JobRecord, services: Services) -> JobView:
         cancel_requested=record.cancel_requested,
         attempt=record.attempt,
         progress=_progress(record),
-        queue_position=await services.queue.position(record.job_id) if queued else None,
-        estimate_seconds=await services.estimate(record),
+        priority=record.priority,
+        queue_position=None if ahead is None else ahead.jobs,
+        estimate_seconds=services.estimate(record, ahead),
         created_at=record.created_at,
         started_at=record.started_at,
         finished_at=over,

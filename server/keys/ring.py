@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.file_version import file_version
 from server.keys.file import KeysDocument, KeysFileError, TenantTerms, digest_of, read_keys
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class KeyRing:
     def __init__(self, path: Path) -> None:
         """`KeysFileError` when the file cannot be used."""
         self._path = path
-        self._seen = _version_of(path)
+        self._seen = file_version(path)
         self._take(read_keys(path))
 
     def tenant_of(self, key: bytes, *, now: float) -> TenantTerms | None:
@@ -46,7 +47,7 @@ class KeyRing:
         return self._weights
 
     def _refresh(self) -> None:
-        seen = _version_of(self._path)
+        seen = file_version(self._path)
         if seen == self._seen:
             return
         self._seen = seen
@@ -68,12 +69,3 @@ class KeyRing:
             for name, entry in document.entries()
         ]
         self._weights = {name: tenant.weight for name, tenant in document.tenants.items()}
-
-
-def _version_of(path: Path) -> tuple[int, int, int] | None:
-    """What changes with the file: another file in its place, another length, or any write; None when it is gone."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_ctime_ns

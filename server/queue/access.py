@@ -11,9 +11,9 @@ import re
 COMMANDS = (
     *("fcall", "fcall_ro", "time", "exists", "del", "pexpire", "get", "set", "mget"),
     *("hget", "hmget", "hgetall", "hset", "hsetnx", "hincrby", "hdel", "hexists"),
-    *("zadd", "zrem", "zscore", "zcard", "zrank", "zrange", "zrangebyscore", "zremrangebyscore"),
+    *("zadd", "zrem", "zscore", "zcard", "zrank", "zrange", "zrangebyscore", "zremrangebyscore", "zmscore"),
     *("sadd", "srem", "scard", "smembers"),
-    *("xadd", "xdel", "xlen", "xread", "xrange", "xack", "xreadgroup", "xautoclaim", "xgroup|create"),
+    *("xadd", "xdel", "xlen", "xread", "xrange", "xack", "xclaim", "xpending", "xreadgroup", "xgroup|create"),
     *("multi", "exec", "discard", "ping", "hello", "auth", "select", "client|setinfo", "client|setname"),
 )
 _USER = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -17,6 +17,7 @@ from server.queue.records import job_record, require_name, worker_notice
 from server.queue.types import (
     TERMINAL,
     Accepted,
+    Ahead,
     Cancellation,
     IdempotencyConflict,
     JobEvent,
@@ -81,6 +82,11 @@ class JobQueue:
             "max_attempts": max_attempts,
             "retention_ms": round(retention_s * 1000),
         }
+
+    @property
+    def prefix(self) -> str:
+        """What all keys of the pool begin with."""
+        return self._prefix
 
     async def install(self) -> None:
         """Load the function library, or replace it, unless the server has this very text.
@@ -150,18 +156,10 @@ class JobQueue:
         fields: Any = await self._redis.hgetall(self._key("job", job_id))
         return job_record(job_id, fields) if fields else None
 
-    async def position(self, job_id: str) -> int | None:
-        """Queued jobs that the scheduler will take before this one, as far as can be told; None unless queued."""
-        ahead = await self._call("position", job_id=job_id)
-        return None if ahead is None else ahead[0]
-
-    async def seconds_ahead(self, job_id: str) -> float | None:
-        """Predicted engine seconds of running and queued work before this job; None unless queued.
-
-        It is work, not time: divide by the number of ready workers.
-        """
-        ahead = await self._call("position", job_id=job_id)
-        return None if ahead is None else ahead[1] / 1000
+    async def ahead(self, job_id: str) -> Ahead | None:
+        """What the scheduler will take before this job, as far as can be told; None unless it is queued."""
+        answer = await self._call("ahead", job_id=job_id)
+        return None if answer is None else Ahead(jobs=answer[0], seconds=answer[1] / 1000)
 
     async def depth(self) -> QueueDepth:
         """What waits and what runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from urllib.parse import urlsplit
 
@@ -43,6 +44,16 @@ def connect(
         retry=Retry(NoBackoff(), 0),
         max_connections=_MAX_CONNECTIONS,
     )
+
+
+def heed_cancellation() -> None:
+    """End a task that has been cancelled; a loop over calls to Redis asks this on each turn.
+
+    The client waits with `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation; the task's count remains.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _require_redis(url: str) -> None:

@@ -362,7 +362,7 @@ local function costs_of(q, ids)
   return costs
 end
 
-local function position(keys, args)
+local function ahead(keys, args)
   local q = open(keys, args)
   local job = job_fields(q, q.job_id, 'state', 'tenant')
   if job[1] ~= 'queued' then return false end
@@ -397,4 +397,4 @@ register('finish', finish, 'allow-oom')
 register('release', release, 'allow-oom')
 register('cancel', cancel, 'allow-oom')
 register('reap', reap, 'allow-oom')
-register('position', position, 'no-writes')
+register('ahead', ahead, 'no-writes')

@@ -57,7 +57,7 @@ class NewJob:
     `cost` is predicted engine seconds; `body_hash` binds an idempotency key to one body; `priority` is 0 to 9, smaller
     runs sooner, and orders a tenant's own jobs only: between tenants the scheduler is fair. `tenant_max_jobs` and
     `tenant_max_seconds` bound what the tenant has waiting and running, in jobs and in predicted seconds. `webhook` is
-    where the job's end is to be told.
+    the URL that is told of the job's end.
     """
 
     job_id: str
@@ -200,6 +200,15 @@ class QueueDepth:
     queued: int
     running: int
     predicted_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What comes before a queued job if nothing else arrives: queued jobs, and engine seconds of these and of the
+    running ones. It is work, not time: divide by the number of ready workers."""
+
+    jobs: int
+    seconds: float
 
 
 class WorkerState(StrEnum):

@@ -12,7 +12,7 @@ MAX_FILE, MAX_KERNEL_FILE, MAX_FUNCTION = 400, 500, 60
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|managers?|misc)(_|$)")
 # The walls behind which any error may be caught: the request handler, the worker child, the webhook sender.
-WALLS = {"server/api/wall.py", "server/worker/film_maker.py"}
+WALLS = {"server/api/wall.py", "server/webhooks/sender.py", "server/worker/film_maker.py"}
 
 
 def _functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:

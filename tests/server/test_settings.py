@@ -17,6 +17,7 @@ DEFAULTS = {
     "body_timeout_seconds": 20.0,
     "drain_seconds": 8.0,
     "event_ping_seconds": 15.0,
+    "gateways": 1,
     "host": "127.0.0.1",
     "log_format": "text",
     "log_level": "info",
@@ -31,6 +32,10 @@ DEFAULTS = {
     "retention_seconds": 86400,
     "state_dir": Path("state"),
     "threads": None,
+    "webhook_allow_http": False,
+    "webhook_networks": (),
+    "webhook_ports": (),
+    "webhook_secrets_file": None,
     "workers": 1,
 }
 
@@ -73,6 +78,9 @@ def test_a_child_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_pa
         host="::",
         allow_anyone=True,
         api_keys_file=tmp_path / "keys.json",
+        webhook_secrets_file=tmp_path / "secrets.json",
+        webhook_networks="10.1.0.0/16,fd12::/16",
+        webhook_ports="443,8443",
     )
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)

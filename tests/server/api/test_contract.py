@@ -100,6 +100,7 @@ def test_error_codes_are_frozen() -> None:
         "invalid_field": 422,
         "unknown_model": 422,
         "enhancer_unavailable": 422,
+        "webhooks_unavailable": 422,
         "idempotency_conflict": 422,
         "queue_full": 429,
         "tenant_quota": 429,

@@ -157,6 +157,14 @@ def test_an_idempotency_key_with_another_body(gateway: Gateway) -> None:
     problem(gateway.post(GOOD | {"seed": 2}, **{"Idempotency-Key": "key"}), 422, "idempotency_conflict")
 
 
+def test_priorities_order_ones_own_jobs(gateway: Gateway) -> None:
+    """A job of a smaller number goes before those that came a moment earlier."""
+    usual, urgent, idle = (gateway.post(GOOD | asked).json() for asked in ({}, {"priority": 0}, {"priority": 9}))
+    told = [gateway.client.get(job["links"]["self"]).json() for job in (usual, urgent, idle)]
+    assert [(job["priority"], job["queue_position"]) for job in told] == [(5, 1), (0, 0), (9, 2)]
+    problem(gateway.post(GOOD | {"priority": 10}), 422, "invalid_field")
+
+
 def test_a_full_queue(start_gateway: StartGateway) -> None:
     """Beyond the bound a job is refused with the time to wait, and there is room again after one was called off."""
     gateway = start_gateway(queue_max_jobs="2")

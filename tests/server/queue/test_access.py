@@ -14,7 +14,16 @@ from server.queue.access import COMMANDS, acl_line
 from server.queue.client import JobQueue
 from server.queue.connection import connect
 from server.queue.library import LIBRARY_PATH, LibraryMissingError
-from server.queue.types import Accepted, Cancellation, Progress, ReleaseReason, Renewal, WorkerNotice, WorkerState
+from server.queue.types import (
+    Accepted,
+    Ahead,
+    Cancellation,
+    Progress,
+    ReleaseReason,
+    Renewal,
+    WorkerNotice,
+    WorkerState,
+)
 from tests.server.queue.jobs import PREFIX, SUCCESS, new_job
 
 pytestmark = pytest.mark.anyio
@@ -46,8 +55,7 @@ async def test_the_user_can_do_all_that_the_queue_does(limited: redis.Redis) -> 
     for name in "abcd":
         job = new_job(name, idempotency_key=name, body_hash="b", webhook="https://example.org", tenant_max_jobs=9)
         assert isinstance(await queue.enqueue(job), Accepted)
-    assert await queue.position("d") == 3
-    assert await queue.seconds_ahead("d") == 3.0
+    assert await queue.ahead("d") == Ahead(jobs=3, seconds=3.0)
     one, two = await queue.lease("w", max_batch=2)
     assert await queue.renew(one.job_id, 1, Progress(stage="denoise", step=1, num_steps=2)) is Renewal.OK
     assert await queue.finish(one.job_id, 1, SUCCESS)

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio as redis
 
 from server.queue.client import JobQueue
-from server.queue.types import Progress, ReleaseReason
+from server.queue.types import Ahead, Progress, ReleaseReason
 from tests.server.queue.jobs import PREFIX, SUCCESS, new_job
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +23,12 @@ async def _serve(queue: JobQueue, count: int, *, max_batch: int = 1) -> list[str
             tenants.append(lease.tenant)
             await queue.finish(lease.job_id, lease.attempt, SUCCESS)
     return tenants
+
+
+async def _ahead(queue: JobQueue, job_id: str) -> Ahead:
+    ahead = await queue.ahead(job_id)
+    assert ahead is not None
+    return ahead
 
 
 async def test_a_quiet_tenant_does_not_wait_behind_a_flood(queue: JobQueue) -> None:
@@ -156,11 +162,11 @@ async def test_positions_foretell_the_order_of_leases(queue: JobQueue) -> None:
         tenant = "abc"[number * 7 % 3]
         job = new_job(f"j{number}", tenant=tenant, priority=number % 2, cost=0.5 + (number * 5 % 4))
         await queue.enqueue(job)
-    foretold = {f"j{number}": await queue.position(f"j{number}") for number in range(18)}
+    foretold = {f"j{number}": (await _ahead(queue, f"j{number}")).jobs for number in range(18)}
     order = [(await queue.lease("w"))[0].job_id for _ in range(18)]
     assert foretold == {job_id: place for place, job_id in enumerate(order)}
-    assert await queue.position("j0") is None
-    assert await queue.position("unknown") is None
+    assert await queue.ahead("j0") is None
+    assert await queue.ahead("unknown") is None
 
 
 async def test_seconds_ahead_count_waiting_and_running_work(queue: JobQueue) -> None:
@@ -168,10 +174,11 @@ async def test_seconds_ahead_count_waiting_and_running_work(queue: JobQueue) -> 
     await queue.enqueue(new_job("a", cost=10.0))
     await queue.enqueue(new_job("b", cost=3.0))
     await queue.enqueue(new_job("c", cost=1.0))
-    assert [await queue.seconds_ahead(name) for name in "abc"] == [0.0, 10.0, 13.0]
+    assert [(await _ahead(queue, name)).seconds for name in "abc"] == [0.0, 10.0, 13.0]
     await queue.lease("w")
     await queue.renew("a", 1, Progress(stage="denoise", step=6, num_steps=8))
-    assert [await queue.seconds_ahead(name) for name in "abc"] == [None, 2.5, 5.5]
+    assert await queue.ahead("a") is None
+    assert [(await _ahead(queue, name)).seconds for name in "bc"] == [2.5, 5.5]
 
 
 async def test_counters_survive_a_thousand_jobs(queue: JobQueue, redis_client: redis.Redis) -> None:

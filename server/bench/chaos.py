@@ -15,6 +15,7 @@ from typing import Any
 from server.artifacts.sweeper import sweep
 from server.bench.auditor import Audit, audit
 from server.bench.chaos_control import run_control
+from server.bench.chaos_drains import run_drains
 from server.bench.chaos_plan import BenchError, ChaosPlan
 from server.bench.chaos_real import run_real_kills
 from server.bench.chaos_report import Findings
@@ -57,6 +58,9 @@ async def _carry_out(plan: ChaosPlan, folder: Path, tell: Tell) -> Findings:
     inflicted, found, unswept, server = await _main_run(folder / "main", plan, rng, tell)
     seconds = time.monotonic() - began
     control = await run_control(folder / "control", plan.control(), rng=rng, tell=tell)
+    drains = None
+    if plan.drains:
+        drains = await run_drains(folder / "drains", plan.drains, lease_s=plan.lease_s, rng=rng, tell=tell)
     real = None
     if plan.real_kills:
         real = await run_real_kills(folder / "real", plan.real_kills, rng=rng, tell=tell)
@@ -66,6 +70,7 @@ async def _carry_out(plan: ChaosPlan, folder: Path, tell: Tell) -> Findings:
         audit=found,
         unswept=unswept,
         control=control,
+        drains=drains,
         real=real,
         seconds=seconds,
         machine={"queue_server": server, "cores": os.cpu_count(), "load": [load, os.getloadavg()[0]]},

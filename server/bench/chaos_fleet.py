@@ -15,6 +15,7 @@ from server.bench.chaos_plan import BenchError
 from server.tied_process import tied
 
 _DRAIN_S = 60.0
+_SECOND_SIGNAL_S = 0.1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,18 +114,23 @@ class Fleet:
     async def drain(self) -> None:
         """End the living with SIGTERM, after what they are at; BenchError when one does not end well."""
         self.require_alive()
-        living = self.living
-        for worker in living:
-            worker.process.terminate()
-        for worker in living:
-            try:
-                async with asyncio.timeout(_DRAIN_S):
-                    code = await worker.process.wait()
-            except TimeoutError:
-                raise BenchError(f"{worker.worker_id} did not drain within {_DRAIN_S:.0f} s") from None
-            if code != 0:
-                raise BenchError(f"{worker.worker_id} drained with exit code {code}: {_last_line(worker.log)}")
-            worker.ended = True
+        await asyncio.gather(*(self.end(worker) for worker in self.living))
+
+    async def end(self, worker: BenchWorker, *, twice: bool = False) -> None:
+        """End one worker with SIGTERM, or with two of them, after which it gives its jobs back at once."""
+        worker.ended = True
+        worker.process.terminate()
+        if twice:
+            await asyncio.sleep(_SECOND_SIGNAL_S)
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.terminate()
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                code = await worker.process.wait()
+        except TimeoutError:
+            raise BenchError(f"{worker.worker_id} did not drain within {_DRAIN_S:.0f} s") from None
+        if code != 0:
+            raise BenchError(f"{worker.worker_id} drained with exit code {code}: {_last_line(worker.log)}")
 
     async def close(self) -> None:
         """Kill whatever still runs."""

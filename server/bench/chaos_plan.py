@@ -15,7 +15,8 @@ class ChaosPlan:
     """How much is done and how much goes wrong.
 
     `cancels` is the share of the jobs that their clients cancel at some moment; `lease_s` is in seconds; `real_kills`
-    are the kills of a child that makes films with the built-in model.
+    are the kills of a child that makes films with the built-in model, `drains` the workers ended by SIGTERM in a run of
+    their own.
     """
 
     jobs: int
@@ -27,9 +28,17 @@ class ChaosPlan:
     seed: int = 0
     lease_s: float = 2.0
     real_kills: int = 0
+    drains: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("jobs", 1), ("kills", 0), ("zombies", 0), ("redis_kills", 0), ("real_kills", 0)):
+        for name, least in (
+            ("jobs", 1),
+            ("kills", 0),
+            ("zombies", 0),
+            ("redis_kills", 0),
+            ("real_kills", 0),
+            ("drains", 0),
+        ):
             if getattr(self, name) < least:
                 raise BenchError(f"{_option(name)} is {getattr(self, name)}; use {least} or more")
         if not 1 <= self.workers <= 64:

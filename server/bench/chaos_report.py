@@ -10,6 +10,7 @@ from rich.table import Table
 
 from server.bench.auditor import Audit
 from server.bench.chaos_blows import Kind, percentiles
+from server.bench.chaos_drains import Drains
 from server.bench.chaos_plan import ChaosPlan
 from server.bench.chaos_real import RealKills
 from server.bench.chaos_run import Inflicted
@@ -26,6 +27,7 @@ class Findings:
     audit: Audit
     unswept: list[str]
     control: Audit
+    drains: Drains | None
     real: RealKills | None
     seconds: float
     machine: dict[str, Any]
@@ -37,6 +39,8 @@ class Findings:
         faults += [f"duplicated: {job_id}: {why}" for job_id, why in self.audit.duplicated.items()]
         if not self.control.duplicated:
             faults.append("the control found no duplicate although the fence was missing: the bench proves nothing")
+        if self.drains is not None:
+            faults += self.drains.faults()
         if self.real is not None:
             faults += [
                 f"another film after a kill of the real model's child: {job_id}" for job_id in self.real.differing
@@ -74,6 +78,7 @@ class Findings:
             "recovery_host_s": percentiles(inflicted.recoveries(Kind.HOST)),
             "control_jobs": self.control.accepted,
             "control_duplicated": len(self.control.duplicated),
+            "drains": {} if self.drains is None else self.drains.document(),
             "real": real,
             "seconds": round(self.seconds, 1),
             "lease_s": self.plan.lease_s,
@@ -99,6 +104,11 @@ class Findings:
         table.add_row("leased again after a child's death", "", _seconds(told["recovery_child_s"]))
         table.add_row(f"leased again after a host's, lease {plan.lease_s:g} s", "", _seconds(told["recovery_host_s"]))
         table.add_row("files that no job names, and after a sweep", "", f"{told['leftovers']}, {len(self.unswept)}")
+        if self.drains is not None:
+            drained = self.drains.document()
+            table.add_row("workers drained while they made a film", str(plan.drains), str(drained["drains"]))
+            table.add_row("  ended after one SIGTERM", "", _seconds(drained["exit_after_one_s"]))
+            table.add_row("  ended after two", "", _seconds(drained["exit_after_two_s"]))
         if self.real is not None:
             same = self.real.kills - len(self.real.differing)
             table.add_row("real films, the same although killed", str(plan.real_kills), str(same))

@@ -35,6 +35,7 @@ def chaos(
     workers: Annotated[int, typer.Option(help="Workers at work at a time.")] = 5,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn by chance.")] = 0,
     lease: Annotated[float, typer.Option(help="Seconds that a lease lasts; a server's own last 6.")] = 2.0,
+    drains: Annotated[int, typer.Option(help="SIGTERM to workers that hold a lease, in a run of its own.")] = 0,
     real_kills: Annotated[int, typer.Option(help="Kills while the built-in model makes films, too.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -56,6 +57,7 @@ def chaos(
         seed=seed,
         lease_s=lease,
         real_kills=real_kills,
+        drains=drains,
     )
     # That the queue's server ends and starts again is our own doing.
     configure_logging("error", "text")

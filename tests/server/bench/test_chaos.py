@@ -42,7 +42,7 @@ def found(folder: Path, options: str) -> dict[str, Any]:
 
 def test_a_small_run_loses_nothing(tmp_path: Path) -> None:
     """Each kill and each zombie asked for hit a lease, nothing was lost or doubled, and the control was."""
-    told = found(tmp_path, "--jobs 40 --kills 6 --zombies 2 --redis-kills 1 --seed 5")
+    told = found(tmp_path, "--jobs 40 --kills 6 --zombies 2 --redis-kills 1 --drains 4 --seed 5")
     assert (told["jobs"], told["lost"], told["duplicated"], told["faults"]) == (40, 0, 0, [])
     assert (told["kills_of_children"], told["kills_of_hosts"], told["zombies"], told["redis_kills"]) == (3, 3, 2, 1)
     assert told["succeeded"] + told["cancelled"] + sum(told["failed"].values()) == 40
@@ -51,6 +51,9 @@ def test_a_small_run_loses_nothing(tmp_path: Path) -> None:
     assert 0 < told["recovery_host_s"]["n"] <= 3
     assert told["leftovers_after_sweep"] == 0
     assert told["control_duplicated"] >= 1
+    drains = told["drains"]
+    assert (drains["drains"], drains["penalised"], drains["lost"], drains["duplicated"]) == (4, 0, 0, 0)
+    assert (drains["exit_after_one_s"]["n"], drains["exit_after_two_s"]["n"]) == (2, 2)
 
 
 @pytest.mark.anyio
@@ -106,7 +109,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
 @pytest.mark.timeout(3600)
 def test_a_thousand_jobs_under_fire(tmp_path: Path) -> None:
     """A thousand jobs, 150 kills of lease holders, 30 zombies, 5 kills of the queue, and 20 with the real model."""
-    told = found(tmp_path, "--jobs 1000 --kills 150 --zombies 30 --redis-kills 5 --real-kills 20 --seed 6")
+    told = found(tmp_path, "--jobs 1000 --kills 150 --zombies 30 --redis-kills 5 --drains 100 --real-kills 20 --seed 6")
     assert (told["jobs"], told["lost"], told["duplicated"]) == (1000, 0, 0)
     assert (told["kills_of_holders"], told["zombies"], told["redis_kills"]) == (150, 30, 5)
     assert told["zombies_refused"] >= 10

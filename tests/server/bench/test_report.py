@@ -11,6 +11,7 @@ from rich.console import Console
 
 from server.bench.auditor import Audit
 from server.bench.chaos_blows import Blow, Effect, Kind
+from server.bench.chaos_drains import Drains
 from server.bench.chaos_plan import ChaosPlan
 from server.bench.chaos_real import RealKills
 from server.bench.chaos_report import Findings
@@ -33,12 +34,14 @@ EFFECTS = [
     (Blow(kind=Kind.ZOMBIE, job_id="job-3", attempt=1, worker_id="w", at=1.0), Effect(hit=True, recovery_s=2.1)),
     (Blow(kind=Kind.ZOMBIE, job_id="job-4", attempt=1, worker_id="w", at=1.0), Effect(hit=True, recovery_s=2.1)),
 ]
+DRAINS = Drains(once_s=[0.9, 1.2], twice_s=[0.4], penalised=[], audit=AUDIT)
 SOUND = Findings(
     plan=ChaosPlan(jobs=40, kills=3, zombies=2, redis_kills=1, real_kills=2),
     inflicted=Inflicted(effects=EFFECTS, missed_kills=1, redis_kills=1),
     audit=AUDIT,
     unswept=[],
     control=replace(AUDIT, duplicated={"scripted-1": "attempts 1, 2 were each told that their outcome counts"}),
+    drains=DRAINS,
     real=RealKills(kills=2, differing=[]),
     seconds=12.34,
     machine={"queue_server": {"name": "valkey", "version": "9"}, "cores": 2, "load": [0.5, 1.5]},
@@ -78,6 +81,7 @@ def test_a_run_that_held_says_so() -> None:
         (replace(SOUND, audit=replace(AUDIT, duplicated={"job-7": "twice"})), "duplicated: job-7: twice"),
         (replace(SOUND, control=AUDIT), "the control found no duplicate"),
         (replace(SOUND, real=RealKills(kills=2, differing=["killed-1"])), "another film after a kill"),
+        (replace(SOUND, drains=replace(DRAINS, penalised=["job-7"])), "penalised by a drain: job-7"),
     ],
 )
 def test_a_run_that_failed_says_why(findings: Findings, fault: str) -> None:

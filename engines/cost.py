@@ -50,6 +50,7 @@ class CostModel:
     def observe(self, request: GenerationRequest, seconds: Mapping[str, float], *, batch_size: int = 1) -> None:
         """Learn from a result's `seconds` by stage, those of a whole batch of `batch_size` films.
 
+        Beside the engine's stages there may be `write`, the encoding and storing of the films.
         What is missing, not finite or not positive teaches nothing.
         """
         share = {stage: value / batch_size for stage, value in seconds.items() if math.isfinite(value) and value > 0}
@@ -66,7 +67,7 @@ class CostModel:
         if "decode" in share:
             self.decode_rate += gain * (share["decode"] / _volume(request) - self.decode_rate)
         if "encode" in share:
-            self.fixed += gain * (share["encode"] - self.fixed)
+            self.fixed += gain * (share["encode"] + share.get("write", 0.0) - self.fixed)
         self.observations += 1
 
     def to_json(self) -> dict[str, Any]:

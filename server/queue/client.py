@@ -11,7 +11,7 @@ from typing import Any
 import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
-from server.queue.event_stream import follow, newest_after, require_stream_id
+from server.queue.event_stream import follow, jobs_after, newest_after, require_stream_id
 from server.queue.library import install_library
 from server.queue.records import job_record, require_name, worker_notice
 from server.queue.types import (
@@ -184,6 +184,13 @@ class JobQueue:
     async def wait_for_arrival(self, after: str) -> str:
         """Wait a moment for something to lease; the id to pass next time (`after` itself when nothing came)."""
         return await newest_after(self._redis, self._key("arrivals"), require_stream_id(after))
+
+    async def wait_for_cancels(self, after: str) -> tuple[str, list[str]]:
+        """Wait a moment for running jobs to be cancelled: the id to pass next time, and their ids.
+
+        It only spares waiting for the next renewal, which tells the same: of very many at once some are passed over.
+        """
+        return await jobs_after(self._redis, self._key("cancels"), require_stream_id(after))
 
     async def announce_worker(self, notice: WorkerNotice) -> None:
         """Tell readers that this worker lives; forgotten after a few seconds unless repeated."""

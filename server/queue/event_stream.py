@@ -55,6 +55,13 @@ async def newest_after(client: redis.Redis, key: str, after: str) -> str:
     return answer[0][1][-1][0] if answer else after
 
 
+async def jobs_after(client: redis.Redis, key: str, after: str) -> tuple[str, list[str]]:
+    """The same, with the jobs that the entries name."""
+    answer: Any = await client.xread({key: after}, block=_block_ms(client))
+    entries = answer[0][1] if answer else []
+    return (entries[-1][0] if entries else after), [fields["job"] for _, fields in entries]
+
+
 async def _is_over(client: redis.Redis, job_key: str) -> bool:
     state = await client.hget(job_key, "state")
     return state is None or state in _TERMINAL_TYPES

@@ -12,7 +12,8 @@
 --   load_jobs, load_ms  hash    jobs of a tenant that wait or run, and their predicted milliseconds
 --   counters        hash    depth, cost_ms (both of queued jobs), arrival (of the last job, in microseconds by Redis's
 --                           clock, but always later than the one before), clock (virtual time of the last lease)
---   events:<id>     stream  what happened to a job; arrivals: a short stream that wakes idle workers
+--   events:<id>     stream  what happened to a job
+--   arrivals, cancels       short streams that wake workers: the idle ones, and those at work
 --   idem:<tenant>:<hash>    the job and body hash behind an idempotency key
 --   dead            zset    jobs that used up their attempts, by time, for the operator
 --   outbox          stream  ends of jobs that somebody wants to be told of, until they have been told
@@ -129,11 +130,9 @@ local function settle(q, id, state, fields)
   call('HSET', job, 'state', state, 'finished_ms', q.now)
   if told[3] then call('XADD', key(q, 'outbox'), '*', 'job', id, 'tenant', told[1], 'state', state) end
   for name, value in pairs(fields) do call('HSET', job, name, value) end
-  local data = {attempt = tonumber(call('HGET', job, 'attempt'))}
-  data.error_code, data.error_message = fields.error_code, fields.error_message
-  emit(q, id, state, data)
-  call('PEXPIRE', job, q.retention_ms)
-  call('PEXPIRE', key(q, 'events', id), q.retention_ms)
+  local attempt = tonumber(call('HGET', job, 'attempt'))
+  emit(q, id, state, {attempt = attempt, error_code = fields.error_code, error_message = fields.error_message})
+  for _, kept in ipairs({job, key(q, 'events', id)}) do call('PEXPIRE', kept, q.retention_ms) end
 end
 
 local function bury(q, id, code, message)
@@ -245,8 +244,7 @@ local function running_ms(q)
   return left
 end
 
--- Milliseconds of work over a bound if the new job joins `jobs` others of `cost_ms`, or nil when it fits. Where there
--- is no other job, any fits.
+-- Milliseconds of work over a bound if the new job joins `jobs` others of `cost_ms`; nil when it fits, as it does alone.
 local function excess_ms(q, jobs, cost_ms, max_jobs, max_cost_ms)
   if jobs == 0 then return nil end
   local over_cost = cost_ms + q.cost_ms - max_cost_ms
@@ -255,9 +253,8 @@ local function excess_ms(q, jobs, cost_ms, max_jobs, max_cost_ms)
   return math.max(over_cost, over_count)
 end
 
--- Why a job does not fit, and in how many milliseconds it will. A tenant's excess is worked off at the tenant's share.
--- The queue's is gone when enough jobs have been taken out of it: the first as soon as a worker is free, which is on
--- average after what runs on one, and the last leaves when it is begun, not when it is made.
+-- Why a job does not fit, and in how many milliseconds it will. A tenant's excess is worked off at the tenant's share;
+-- the queue's is gone when the last job that must leave it is begun, the first being begun after what runs now.
 local function refusal(q)
   local workers = math.max(1, call('SCARD', key(q, 'workers')))
   local jobs, cost_ms = load_of(q, q.tenant)
@@ -343,7 +340,10 @@ local function cancel(keys, args)
     settle(q, q.job_id, 'cancelled', {})
     return 'cancelled'
   end
-  if call('HSETNX', key(q, 'job', q.job_id), 'cancel', 1) == 1 then emit(q, q.job_id, 'cancelling', {}) end
+  if call('HSETNX', key(q, 'job', q.job_id), 'cancel', 1) == 1 then
+    emit(q, q.job_id, 'cancelling', {})
+    call('XADD', key(q, 'cancels'), 'MAXLEN', '=', 64, '*', 'job', q.job_id)
+  end
   return 'requested'
 end
 

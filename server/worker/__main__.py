@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -50,8 +51,14 @@ async def _work(arguments: argparse.Namespace, runner: str, queue_type: type[Job
         raise WorkerSettingError(str(error)) from error
     supervisor = Supervisor(config, queue=queue, artifacts=artifacts, child_command=_child_command(arguments, runner))
     loop = asyncio.get_running_loop()
+
+    def drain(*_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all that a signal could ask for
+            loop.call_soon_threadsafe(supervisor.drain)
+
+    # Not the loop's own handlers, which end with it: a signal in the last moment would kill a worker that drained well.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.drain)
+        signal.signal(number, drain)
     try:
         await supervisor.run()
     finally:

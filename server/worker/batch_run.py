@@ -86,16 +86,19 @@ class BatchRun:
 
     async def run(self) -> None:
         """Settle every job; ChildLostError when the child did not live to do its part (its jobs are still held)."""
-        renewing = asyncio.create_task(self._keep_leases())
+        duties = [asyncio.create_task(self._keep_leases()), asyncio.create_task(self._hear_cancels())]
         try:
             items = [asdict(item) for lease in self._leases.values() if (item := await self._prepare(lease))]
             if items:
                 await self._child.send(RunBatch(items=items))
                 await self._listen({item["job_id"] for item in items})
         finally:
-            renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewing
+            for duty in duties:
+                duty.cancel()
+            await asyncio.wait(duties)
+            for duty in duties:
+                if not duty.cancelled() and (error := duty.exception()):
+                    raise error
 
     async def release(self, reason: ReleaseReason) -> None:
         """Give back every job that is still held; what cannot be given back is found when its lease ends."""
@@ -175,6 +178,19 @@ class BatchRun:
                     _log.warning("lease of job %s could not be renewed, trying on: %s", lease.job_id, error)
             heed_cancellation()
             await asyncio.sleep(self._pace.progress_s)
+
+    async def _hear_cancels(self) -> None:
+        """Bring a cancellation to the child at once; the next renewal would bring it too, but a step or more later."""
+        after = "0-0"
+        while True:
+            try:
+                after, cancelled = await self._queue.wait_for_cancels(after)
+                for job_id in cancelled:
+                    if (lease := self.held.get(job_id)) and job_id not in self._cancelling:
+                        await self._renew(lease)
+            except RedisError:
+                await asyncio.sleep(_REDIS_PAUSE_S)
+            heed_cancellation()
 
     async def _renew(self, lease: Lease) -> None:
         answer = await self._queue.renew(lease.job_id, lease.attempt, self._progress.get(lease.job_id))

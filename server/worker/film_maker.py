@@ -6,6 +6,7 @@ import gc
 import hashlib
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from server.worker.wire import BatchItem, JobCancelled, JobDone, JobFailed, Repo
 
 _log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = "out_of_memory"
+_TELL_EVERY_S = 0.05
 _MAX_SHAPES = 256  # whose rung is remembered; the one not seen for longest makes room
 _MESSAGES = {
     _OUT_OF_MEMORY: "the video needs more memory than a worker has; ask for a smaller or shorter one",
@@ -74,6 +76,7 @@ class FilmMaker:
         self._report = report
         self._cost = CostModel()
         self._rungs: dict[ShapeKey, MemoryRung] = {}
+        self._told_step, self._told_at = 0, 0.0
 
     def make(self, items: Sequence[BatchItem]) -> None:
         """Make the films together; if that fails, each by itself, so that none suffers from another's fault.
@@ -128,22 +131,36 @@ class FilmMaker:
                 case StageEvent():
                     self._report(StageReached(job_id=event.request_id, stage=event.stage))
                 case StepEvent():
-                    self._report(StepDone(job_id=event.request_id, step=event.step, num_steps=event.num_steps))
+                    if self._is_told(event):
+                        self._report(StepDone(job_id=event.request_id, step=event.step, num_steps=event.num_steps))
                 case CancelledEvent():
                     self._report(JobCancelled(job_id=event.request_id))
                     del pending[event.request_id]
                 case GenerationResult():
-                    self._cost.observe(event.request, event.seconds, batch_size=len(requests))
-                    self._report(self._deliver(pending[event.request.request_id], event))
+                    self._report(self._deliver(pending[event.request.request_id], event, len(requests)))
                     del pending[event.request.request_id]
 
-    def _deliver(self, item: BatchItem, result: GenerationResult) -> JobDone | JobFailed:
+    def _is_told(self, event: StepEvent) -> bool:
+        """Whether a step is worth waking the supervisor for: of quick ones, which it would slow down, only some are.
+
+        All jobs of a batch tell of the same steps; of the last one they always do.
+        """
+        now = time.monotonic()
+        if event.step == event.num_steps or now - self._told_at >= _TELL_EVERY_S:
+            self._told_step, self._told_at = event.step, now
+        return event.step == self._told_step
+
+    def _deliver(self, item: BatchItem, result: GenerationResult, batch_size: int) -> JobDone | JobFailed:
         _, video_format = from_document(item.request)
+        began = time.monotonic()
         try:
             self._write(Path(item.path), result, video_format)
         except OSError:
             _log.exception("writing the film of %s failed", item.job_id)
             return JobFailed(job_id=item.job_id, code="storage_error", message=_MESSAGES["storage_error"])
+        # Admission promises the worker's time, of which a short film's engine takes only a part.
+        seconds = result.seconds | {"write": batch_size * (time.monotonic() - began)}
+        self._cost.observe(result.request, seconds, batch_size=batch_size)
         return JobDone(job_id=item.job_id, facts=_facts(result), cost_model=self._cost.to_json())
 
 

@@ -24,11 +24,14 @@ class StallClock:
         self._intervals.clear()
 
     def step(self, step: int, now: float) -> None:
-        """A step is complete at `now`, in seconds of any steady clock; jobs of a batch report each step one by one."""
+        """A step is complete at `now`, in seconds of any steady clock.
+
+        Jobs of a batch report each step one by one, and of quick steps some are not reported at all.
+        """
         if self._last is not None and self._last[0] == step:
             return
-        if self._last is not None and step == self._last[0] + 1:
-            self._intervals.append(now - self._last[1])
+        if self._last is not None and step > self._last[0]:
+            self._intervals.append((now - self._last[1]) / (step - self._last[0]))
         self._last = (step, now)
 
     @property

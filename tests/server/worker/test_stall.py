@@ -43,6 +43,14 @@ def test_mates_report_one_step() -> None:
     assert round(clock.limit_s, 3) == 30.0
 
 
+def test_steps_that_were_not_reported_count() -> None:
+    """Of quick steps only some are told; what counts is the time of one."""
+    clock = _clock()
+    for step in range(1, 90, 4):
+        clock.step(step, step * 3.0)
+    assert clock.limit_s == 30.0
+
+
 def test_a_new_stage_begins_anew() -> None:
     """Decoding is not judged by the pace of denoising, nor a batch's second try by its first."""
     clock = _clock()

@@ -33,13 +33,9 @@ local function open(keys, args)
   return q
 end
 
-local function key(q, name, id)
-  return q.prefix .. ':' .. name .. (id and (':' .. id) or '')
-end
+local function key(q, name, id) return q.prefix .. ':' .. name .. (id and (':' .. id) or '') end
 
-local function exact(number)
-  return string.format('%.17g', number)
-end
+local function exact(number) return string.format('%.17g', number) end
 
 local function job_fields(q, id, ...)
   return call('HMGET', key(q, 'job', id), ...)
@@ -347,39 +343,42 @@ local function cancel(keys, args)
   return 'requested'
 end
 
-local function reap(keys, args)
-  return reap_expired(open(keys, args))
-end
+local function reap(keys, args) return reap_expired(open(keys, args)) end
 
 -- Looking ahead: how many jobs, and how much work, come before a queued one if nothing else arrives. -----------------
 
-local function costs_of(q, ids)
-  local costs = {}
-  for first = 1, #ids, 1000 do -- Lua's stack bounds what one call can be given
-    local part = call('HMGET', key(q, 'costs'), unpack(ids, first, math.min(first + 999, #ids)))
-    for _, cost in ipairs(part) do costs[#costs + 1] = tonumber(cost) end
-  end
-  return costs
+local READ = 100 -- of a longer line the first are read and the others taken for the like of these
+
+-- The costs of the first of a tenant's `count` jobs, their sum and their mean.
+local function line_of(q, tenant, count)
+  if count == 0 then return {}, 0, 0 end
+  local ids = call('ZRANGE', key(q, 'ready', tenant), 0, math.min(count, READ) - 1)
+  local costs, sum = call('HMGET', key(q, 'costs'), unpack(ids)), 0
+  for _, cost in ipairs(costs) do sum = sum + cost end
+  return costs, sum, sum / #costs
 end
 
 local function ahead(keys, args)
   local q = open(keys, args)
   local job = job_fields(q, q.job_id, 'state', 'tenant')
   if job[1] ~= 'queued' then return false end
-  local mine = call('ZRANGE', key(q, 'ready', job[2]), 0, call('ZRANK', key(q, 'ready', job[2]), q.job_id))
-  local costs = costs_of(q, mine)
-  local place, ahead_ms, turn = #mine - 1, running_ms(q), virtual_time(q, job[2])
-  for i = 1, place do
-    ahead_ms = ahead_ms + costs[i]
-    turn = turn + costs[i] / weight_of(q, job[2])
-  end
+  local place = call('ZRANK', key(q, 'ready', job[2]), q.job_id)
+  local mine, sum, mean = line_of(q, job[2], place)
+  sum = sum + (place - #mine) * mean
+  local ahead_ms, turn = running_ms(q) + sum, virtual_time(q, job[2]) + sum / weight_of(q, job[2])
   local tenants = call('ZRANGEBYSCORE', key(q, 'tenants'), '-inf', exact(turn), 'WITHSCORES')
   for i = 1, #tenants, 2 do
-    local tag, weight = tonumber(tenants[i + 1]), weight_of(q, tenants[i])
-    local theirs = tenants[i] ~= job[2] and costs_of(q, call('ZRANGE', key(q, 'ready', tenants[i]), 0, 999)) or {}
-    for _, cost in ipairs(theirs) do
-      if tag > turn or (tag == turn and tenants[i] > job[2]) then break end
-      place, ahead_ms, tag = place + 1, ahead_ms + cost, tag + cost / weight
+    local other, tag, weight = tenants[i], tonumber(tenants[i + 1]), weight_of(q, tenants[i])
+    local count = other == job[2] and 0 or call('ZCARD', key(q, 'ready', other))
+    local costs, _, usual = line_of(q, other, count)
+    local function is_before() return tag < turn or (tag == turn and other < job[2]) end
+    for _, cost in ipairs(costs) do
+      if not is_before() then break end
+      place, ahead_ms, tag, count = place + 1, ahead_ms + cost, tag + cost / weight, count - 1
+    end
+    if count > 0 and is_before() then
+      local more = usual > 0 and math.min(count, math.floor((turn - tag) * weight / usual) + 1) or count
+      place, ahead_ms = place + more, ahead_ms + more * usual
     end
   end
   return {place, math.ceil(ahead_ms)}

@@ -188,3 +188,16 @@ async def test_counters_survive_a_thousand_jobs(queue: JobQueue, redis_client: r
         await queue.cancel(f"j{number}") if number % 3 else await _serve(queue, 1)
     counters = await redis_client.hgetall(f"{PREFIX}:counters")
     assert (counters["depth"], counters["cost_ms"]) == ("0", "0")
+
+
+async def test_a_long_line_is_foretold_by_its_beginning(queue: JobQueue) -> None:
+    """Of hundreds of jobs not each is read; of equal ones the place and the seconds are right all the same."""
+    for number in range(250):
+        await queue.enqueue(new_job(f"a{number}", tenant="a", cost=2.0))
+    for number in range(300):
+        await queue.enqueue(new_job(f"b{number}", tenant="b", cost=1.0))
+    last = await _ahead(queue, "a249")
+    assert (last.jobs, last.seconds) == (249 + 300, 249 * 2.0 + 300 * 1.0)
+    middle = await _ahead(queue, "b249")
+    # By equal shares of time, 249 s of b's jobs stand beside as many seconds of a's, whose turn comes first on a tie.
+    assert (middle.jobs, middle.seconds) == (249 + 125, 249 * 1.0 + 125 * 2.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import re
@@ -51,17 +50,15 @@ async def _work(arguments: argparse.Namespace, runner: str, queue_type: type[Job
         raise WorkerSettingError(str(error)) from error
     supervisor = Supervisor(config, queue=queue, artifacts=artifacts, child_command=_child_command(arguments, runner))
     loop = asyncio.get_running_loop()
-
-    def drain(*_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all that a signal could ask for
-            loop.call_soon_threadsafe(supervisor.drain)
-
-    # Not the loop's own handlers, which end with it: a signal in the last moment would kill a worker that drained well.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, drain)
+        loop.add_signal_handler(number, supervisor.drain)
     try:
         await supervisor.run()
     finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Until the process has gone: a second signal in the last moment must not kill a worker that drained well.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
         await client.aclose()
 
 

@@ -18,7 +18,7 @@ _SETTLED = 0.4
 
 
 async def measure_leak(folder: Path, *, jobs: int, engine: str) -> dict[str, Any]:
-    """Bytes a job by which supervisor and child grow after they have settled, and their open files then and at the end.
+    """Bytes a job by which supervisor and child grow after they have settled, and the most files open in two halves.
 
     `engine` is `real`, the built-in model, or `sleeping:STEP_SECONDS`.
     """
@@ -37,9 +37,15 @@ async def measure_leak(folder: Path, *, jobs: int, engine: str) -> dict[str, Any
         "jobs": jobs,
         "engine": engine,
         "bytes_per_job": {who: round(slope([(p["jobs"], p[who]) for p in settled])) for who in pids},
-        "open_files": {who: [settled[0][f"{who}_files"], settled[-1][f"{who}_files"]] for who in pids},
+        "open_files": {who: _most_files(settled, who) for who in pids},
         "resident_mb": {who: round(settled[-1][who] / 2**20, 1) for who in pids},
     }
+
+
+def _most_files(points: list[dict[str, int]], who: str) -> list[int]:
+    """The most files that were open at once, in the first and in the second half: connections come and go."""
+    half = max(1, len(points) // 2)
+    return [max(point[f"{who}_files"] for point in part) for part in (points[:half], points[half:] or points)]
 
 
 async def _watch_jobs(site: GatewaySite, jobs: int, pids: dict[str, int]) -> list[dict[str, int]]:

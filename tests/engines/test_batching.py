@@ -208,7 +208,7 @@ def test_cancelling_before_decoding_saves_the_decoding(tiny_wan: Path) -> None:
     engine = load_engine(tiny_wan)
     decoded: list[int] = []
     decode = engine._family.decode
-    engine._family.decode = lambda latents: (decoded.append(1), decode(latents))[1]
+    engine._family.decode = lambda latents, **how: (decoded.append(1), decode(latents, **how))[1]
     wanted = [ME, *MATES]
     results = [
         event

@@ -18,7 +18,7 @@ from tests.server.worker.harness import PATIENCE_S, REAL, Worker, ended, film_jo
 pytestmark = pytest.mark.anyio
 
 # Long enough to be interrupted: a second or more.
-LONG = {"steps": 150, "size": 64}
+LONG = {"steps": 200, "size": 96}
 
 
 class Host:

@@ -14,7 +14,7 @@ from server.bench.chaos_blows import percentiles
 from server.bench.chaos_clients import Clients
 from server.bench.chaos_plan import ChaosPlan
 from server.bench.chaos_run import Tell
-from server.bench.chaos_site import POOL, Site, SiteKind, insist, opened
+from server.bench.chaos_site import Site, SiteKind, insist, opened
 from server.bench.chaos_view import holders
 
 _KIND = SiteKind(module="server.bench.sleeping_worker")
@@ -90,7 +90,7 @@ async def _drain(site: Site, worker_id: str, *, twice: bool) -> float:
 
 async def _penalised(site: Site) -> list[str]:
     """Jobs of which an attempt was counted as failed."""
-    prefix = "{q:" + POOL + "}:job:"
+    prefix = f"{site.queue.prefix}:job:"
     found = []
     async for key in site.client.scan_iter(f"{prefix}*"):
         failures: Any = await site.client.hget(key, "failures")

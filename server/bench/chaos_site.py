@@ -112,8 +112,8 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, kind: SiteKind, *, lease_s: float) -> AsyncIterator[Site]:
-    """A site in a new folder, without workers yet; its processes end with it."""
+async def queue_server(folder: Path) -> AsyncIterator[tuple[EmbeddedValkey, redis.Redis]]:
+    """A Valkey with its data below the folder, and a patient client of it; both end with the block."""
     async with contextlib.AsyncExitStack() as stack:
         state = StateFolder(folder / "state")
         stack.callback(state.close)
@@ -122,6 +122,14 @@ async def opened(folder: Path, kind: SiteKind, *, lease_s: float) -> AsyncIterat
         stack.push_async_callback(valkey.stop)
         client = connect(valkey.url, reply_timeout_s=_REPLY_S)
         stack.push_async_callback(client.aclose)
+        yield valkey, client
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, kind: SiteKind, *, lease_s: float) -> AsyncIterator[Site]:
+    """A site in a new folder, without workers yet; its processes end with it."""
+    async with contextlib.AsyncExitStack() as stack:
+        valkey, client = await stack.enter_async_context(queue_server(folder))
         site = Site(folder, valkey=valkey, client=client, kind=kind, lease_s=lease_s)
         stack.push_async_callback(site.fleet.close)
         await site.queue.install()

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from server.command_group import command_group
 from server.logs import configure_logging
 
 
-def _group(describe: Callable[[], None]) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    group.callback()(describe)
-    return group
-
-
-@_group
+@command_group
 def bench() -> None:
     """Measure the server's promises on this machine: what it loses when killed, and how much it takes."""
 

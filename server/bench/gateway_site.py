@@ -16,21 +16,18 @@ import redis.asyncio as redis
 
 from server.bench.chaos_fleet import Fleet
 from server.bench.chaos_plan import BenchError
+from server.bench.chaos_site import queue_server
 from server.bench.http_client import Connection
-from server.embedded_valkey import EmbeddedValkey
 from server.pool import pool_of
 from server.queue.client import JobQueue
-from server.queue.connection import connect
 from server.queue.types import WorkerState
 from server.settings import Settings
-from server.state_folder import StateFolder
 from server.tied_process import tied
 
 MODEL = "diorama"
 # The smallest film that the model makes; a bench of the server has no use for more.
 FILM = {"prompt": "a red ball rolls", "width": 32, "height": 32, "num_frames": 1, "num_inference_steps": 1, "seed": 1}
 _STARTS_WITHIN_S = 60.0
-_REPLY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +44,7 @@ class GatewaySite:
     @property
     def prefix(self) -> str:
         """What the queue's keys begin with."""
-        return "{q:" + pool_of(MODEL) + "}"
+        return self.queue.prefix
 
     def connection(self) -> Connection:
         """A new connection to whichever gateway takes it."""
@@ -82,13 +79,7 @@ async def gateways(
     """`count` gateways with `settings` on top of the default ones; `engine` is `sleeping[:STEP_SECONDS]` or `real`."""
     await asyncio.to_thread(folder.mkdir)
     async with contextlib.AsyncExitStack() as stack:
-        state = StateFolder(folder / "state")
-        stack.callback(state.close)
-        valkey = EmbeddedValkey(state)
-        await valkey.start()
-        stack.push_async_callback(valkey.stop)
-        client = connect(valkey.url, reply_timeout_s=_REPLY_S)
-        stack.push_async_callback(client.aclose)
+        valkey, client = await stack.enter_async_context(queue_server(folder))
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
         host, port = listener.getsockname()
         given = Settings(redis_url=valkey.url, state_dir=folder / "state", log_level="error", **settings)  # type: ignore[arg-type]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from server.command_group import command_group
 from server.keys.file import add_key, read_keys, remove_key
 from server.settings import PREFIX
 
@@ -16,13 +16,7 @@ _VARIABLE = f"{PREFIX}API_KEYS_FILE"
 _File = Annotated[Path | None, typer.Option(help="The keys file.", envvar=_VARIABLE)]
 
 
-def _group(describe: Callable[[], None]) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    group.callback()(describe)
-    return group
-
-
-@_group
+@command_group
 def keys() -> None:
     """Make, list and revoke the API keys of tenants.
 

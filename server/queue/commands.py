@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from redis.exceptions import RedisError
 
+from server.command_group import command_group
 from server.queue.access import acl_line
 from server.queue.connection import connect
 from server.queue.library import install_library
@@ -22,13 +22,7 @@ class QueueCommandError(ValueError):
     """A command could not do what it should; the message says why."""
 
 
-def _group(describe: Callable[[], None]) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    group.callback()(describe)
-    return group
-
-
-@_group
+@command_group
 def queue() -> None:
     """Prepare a Redis for rushes: its functions, and a user without dangerous rights."""
 

@@ -13,13 +13,14 @@ TEST_ENV := OMP_NUM_THREADS=1
 PROMPT ?= a red ball rolls over a green meadow
 OUT ?= film.mp4
 
-.PHONY: help serve generate test test-long lint format clean
+.PHONY: help serve generate test test-long test-queue lint format clean
 
 help: ## Show this list
 	@echo "make serve                                  start the server on http://127.0.0.1:8000"
 	@echo "make generate PROMPT=\"...\" OUT=film.mp4     make one video without the server"
 	@echo "make test                                   lint, types, layers and tests"
 	@echo "make test-long                              the proofs that take minutes"
+	@echo "make test-queue REDIS_SERVER=<binary>       the queue's tests on another Redis or Valkey"
 	@echo "make lint                                   lint, types and layers alone"
 	@echo "make format                                 put the code into its usual form"
 	@echo "make clean                                  remove .venv (never the state folder)"
@@ -40,6 +41,11 @@ test: lint ## Run everything that must be green
 
 test-long: $(VENV)/installed-dev
 	$(TEST_ENV) $(PY) -m pytest -m "long and not gpu" --timeout=3600 $(ARGS)
+
+test-queue: $(VENV)/installed-dev
+	@test -n "$(REDIS_SERVER)" || { echo "say which: make test-queue REDIS_SERVER=/usr/bin/redis-server" >&2; exit 2; }
+	$(TEST_ENV) $(PY) -m pytest tests/server/queue tests/server/api tests/server/webhooks tests/server/worker \
+	  --redis-server "$(REDIS_SERVER)" $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check

@@ -19,6 +19,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The queue is promised on more servers than the one that comes with rushes; each can be put to the same tests."""
+    parser.addoption("--redis-server", type=Path, help="a Redis or Valkey binary to test the queue on, not our own")
+
+
 @pytest.fixture(scope="session")
 def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random Wan with a model card; read only, shared by the whole session."""

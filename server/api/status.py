@@ -44,6 +44,6 @@ def _missing(services: Services) -> str:
     states = [notice.state for notice in services.crew.notices]
     if not states:
         return f"no worker for model {services.card.name!r} is running"
-    loading = states.count(WorkerState.LOADING)
-    draining = states.count(WorkerState.DRAINING)
-    return f"no worker is ready: {loading} loading the model, {draining} stopping"
+    told = {"loading the model": WorkerState.LOADING, "unable to store films": WorkerState.BLOCKED}
+    told["stopping"] = WorkerState.DRAINING
+    return "no worker is ready: " + ", ".join(f"{states.count(state)} {words}" for words, state in told.items())

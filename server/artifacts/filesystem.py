@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,7 @@ _FILE = re.compile(r"([0-9]{1,9})\.(part|mp4|webm)")
 _LEFTOVER = re.compile(r"\.([0-9]{1,9})\.part\.[A-Za-z0-9_]{1,32}\.partial")  # of an encoder that was killed
 # What a name that leads nowhere, through a link or to something else than a file is answered with.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENAMETOOLONG})
+_TRIAL_BYTES = 1 << 20
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -65,6 +67,13 @@ class FilesystemArtifacts:
             finally:
                 os.close(folder)
         return name
+
+    def try_out(self) -> None:
+        """Write a megabyte durably, of which nothing is left even when we are killed; StorageError if it is refused."""
+        with _storage("store anything"), tempfile.TemporaryFile(dir=self.root) as file:
+            file.write(bytes(_TRIAL_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
 
     def open(self, name: str) -> BinaryIO:
         """The artifact for reading; ArtifactNotFoundError for any name that is not a published file of this store,

@@ -14,7 +14,7 @@ COMMANDS = (
     *("zadd", "zrem", "zscore", "zcard", "zrank", "zrange", "zrangebyscore", "zremrangebyscore", "zmscore"),
     *("sadd", "srem", "scard", "smembers"),
     *("xadd", "xdel", "xlen", "xread", "xrange", "xack", "xclaim", "xpending", "xreadgroup", "xgroup|create"),
-    *("multi", "exec", "discard", "ping", "hello", "auth", "select", "client|setinfo", "client|setname"),
+    *("multi", "exec", "discard", "ping", "hello", "auth", "select", "client|setname"),
 )
 _USER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -43,6 +43,8 @@ def connect(
         socket_timeout=reply_timeout_s,
         retry=Retry(NoBackoff(), 0),
         max_connections=_MAX_CONNECTIONS,
+        # No CLIENT SETINFO: Redis 7.0 does not know it, and a user with no more rights than needed may not say it.
+        driver_info=None,
     )
 
 

@@ -161,7 +161,8 @@ local function give_back(q, id, reason, worker)
     call('HSET', job, 'crashed_on', worker)
   end
   if failures >= q.max_attempts then
-    return bury(q, id, 'attempts_exhausted', 'the job failed ' .. failures .. ' times and was given up')
+    local code = reason == 'storage' and 'storage_error' or 'attempts_exhausted'
+    return bury(q, id, code, 'the job failed ' .. failures .. ' times and was given up')
   end
   requeue(q, id, reason)
 end

@@ -130,11 +130,12 @@ class Cancellation(StrEnum):
 
 
 class ReleaseReason(StrEnum):
-    """Why an attempt is given back: DRAIN costs nothing, a CRASH or a STALL uses up the attempt."""
+    """Why an attempt is given back: DRAIN costs nothing, a CRASH, a STALL or a refusing STORAGE uses up the attempt."""
 
     DRAIN = "drain"
     CRASH = "crash"
     STALL = "stall"
+    STORAGE = "storage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,10 +213,11 @@ class Ahead:
 
 
 class WorkerState(StrEnum):
-    """What a worker says of itself: its engine loads, it takes jobs, or it finishes its last."""
+    """What a worker says of itself: it loads its engine, takes jobs, has no room for films, or finishes its last."""
 
     LOADING = "loading"
     READY = "ready"
+    BLOCKED = "blocked"
     DRAINING = "draining"
 
 

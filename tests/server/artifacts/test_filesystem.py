@@ -67,6 +67,20 @@ def test_publishing_nothing_is_a_storage_error(store: FilesystemArtifacts) -> No
         part.unlink(missing_ok=True)
 
 
+def test_trying_out_leaves_nothing(store: FilesystemArtifacts) -> None:
+    """It succeeds where films can be stored, fails where they cannot, and nothing of it stays."""
+    store.try_out()
+    assert list(store.root.iterdir()) == []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StorageError, match="could not store anything: File too large"):
+            store.try_out()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(store.root.iterdir()) == []
+
+
 def _hostile_names() -> Iterator[str]:
     """About two thousand ways out of a folder."""
     climbs = [

@@ -168,7 +168,8 @@ class QueueModel:
                 return
             job.crashed_on = worker
         if reason != ReleaseReason.DRAIN and job.failures >= self.max_attempts:
-            job.state, job.error_code = State.FAILED, "attempts_exhausted"
+            code = "storage_error" if reason == ReleaseReason.STORAGE else "attempts_exhausted"
+            job.state, job.error_code = State.FAILED, code
             return
         tenant = job.new.tenant
         refunded = self._virtual(tenant) - round(job.new.cost * 1000)

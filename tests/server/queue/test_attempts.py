@@ -113,9 +113,16 @@ async def test_two_crashes_on_two_workers_end_a_job(queue: JobQueue) -> None:
     assert (record.state, record.error_code) == (State.FAILED, "worker_crashed_twice")
 
 
-@pytest.mark.parametrize("reason", [ReleaseReason.CRASH, ReleaseReason.STALL])
-async def test_one_worker_tries_three_times(queue: JobQueue, reason: ReleaseReason) -> None:
-    """Where there is but one worker, a job has three attempts."""
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (ReleaseReason.CRASH, "attempts_exhausted"),
+        (ReleaseReason.STALL, "attempts_exhausted"),
+        (ReleaseReason.STORAGE, "storage_error"),
+    ],
+)
+async def test_one_worker_tries_three_times(queue: JobQueue, reason: ReleaseReason, code: str) -> None:
+    """Where there is but one worker, a job has three attempts, and its end names what its film met."""
     await queue.enqueue(new_job("j"))
     for attempt in (1, 2, 3):
         (lease,) = await queue.lease("w")
@@ -123,7 +130,7 @@ async def test_one_worker_tries_three_times(queue: JobQueue, reason: ReleaseReas
         await queue.release("j", attempt, reason, worker_id="w")
     record = await queue.get("j")
     assert record is not None
-    assert record.error_code == "attempts_exhausted"
+    assert record.error_code == code
 
 
 async def test_drains_cost_nothing(queue: JobQueue) -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from server.queue.client import JobQueue
-from server.queue.types import TERMINAL, Cancellation, JobEvent, State
+from server.queue.types import TERMINAL, Cancellation, JobEvent, State, WorkerState
 from tests.server.worker.harness import PATIENCE_S, Worker, ended, film_job, reasons, until_step
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +21,18 @@ Start = Callable[..., Worker]
 
 def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def _take_away(folder: Path) -> Callable[[], None]:
+    """Make a folder useless; what is returned gives it back as it was."""
+    away = folder.rename(folder.with_name("away"))
+    folder.write_text("in the way")
+
+    def give_back() -> None:
+        folder.unlink()
+        away.rename(folder)
+
+    return give_back
 
 
 def assert_stalled(events: list[JobEvent]) -> None:
@@ -123,6 +135,29 @@ async def test_running_out_of_memory_is_tried_once_more(queue: JobQueue, start_w
     start_worker()
     record, _ = await ended(queue, "j")
     assert (record.state, record.attempt) == (State.SUCCEEDED, 1)
+
+
+async def test_a_refusing_disk_costs_one_attempt_not_the_queue(
+    queue: JobQueue, start_worker: Start, artifacts: Path
+) -> None:
+    """What cannot be stored is given back; nothing more is taken until it can be, then everything is made."""
+    worker = start_worker()
+    worker.until_logged("is ready")
+    give_back = _take_away(artifacts)
+    for job_id in ("first", "second"):
+        await queue.enqueue(film_job(job_id))
+    worker.until_logged("no job is taken")
+    await asyncio.sleep(0.5)  # until that is announced
+    assert [notice.state for notice in await queue.workers()] == [WorkerState.BLOCKED]
+    untouched = await queue.get("second")
+    assert untouched is not None
+    assert (untouched.state, untouched.attempt) == (State.QUEUED, 0)
+    give_back()
+    first, events = await ended(queue, "first")
+    second, _ = await ended(queue, "second")
+    assert (first.state, first.attempt, reasons(events)) == (State.SUCCEEDED, 2, ["storage"])
+    assert (second.state, second.attempt) == (State.SUCCEEDED, 1)
+    assert _files(artifacts) == {"first/2.mp4", "second/1.mp4"}
 
 
 async def test_cancelling_a_running_job(queue: JobQueue, start_worker: Start, artifacts: Path) -> None:

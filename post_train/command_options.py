@@ -9,12 +9,15 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    import torch
+
     from post_train.precision import Precision
 
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads; one beside other work is often the best.")]
 PrecisionName = Annotated[
     str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 where the processor computes in it")
 ]
+DeviceName = Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is a GPU")]
 RunSteps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Length of the run; warm-up and decay keep their share of it.")
 ]
@@ -36,11 +39,23 @@ def start_torch(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def chosen_precision(name: str | None) -> Precision:
-    """The precision of that name, or the best that this processor has."""
+def chosen_precision(name: str | None, device: str = "cpu") -> Precision:
+    """The precision of that name, or the best that this processor (or an accelerator) has."""
     from post_train.precision import best_precision, named_precision  # noqa: PLC0415  it loads torch
 
-    return named_precision(name) if name else best_precision()
+    return named_precision(name) if name else best_precision(device)
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name, or a GPU where there is one; ValueError for another name or a GPU that is not there."""
+    import torch  # noqa: PLC0415  when called
+
+    there = torch.cuda.is_available()
+    if name not in {None, "cpu", "cuda"}:
+        raise ValueError(f"device {name!r} is unknown; use cpu or cuda")
+    if name == "cuda" and not there:
+        raise ValueError("device cuda was asked for, and torch sees no GPU here; use --device cpu")
+    return torch.device(name or ("cuda" if there else "cpu"))
 
 
 def tell(line: str) -> None:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from post_train.command_options import PrecisionName, RunSteps, Threads, chosen_precision, start_torch, tell
+from post_train.command_options import (
+    DeviceName,
+    PrecisionName,
+    RunSteps,
+    Threads,
+    chosen_device,
+    chosen_precision,
+    start_torch,
+    tell,
+)
 from post_train.data_command import best_of, curate
 from post_train.judge_command import reward
 from post_train.labels_command import to_label
@@ -63,6 +72,14 @@ def train_diorama(
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
     threads: Threads = 1,
     precision: PrecisionName = None,
+    device: DeviceName = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that render clips for the base's latents; 0: this one does.")
+    ] = 0,
+    latents_beside: Annotated[
+        bool,
+        typer.Option("--latents-beside", help="Wait for latents that another `train diorama-latents` makes meanwhile."),
+    ] = False,
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Compile the transformer first (a minute; 1.4 times the steps a second).")
     ] = False,
@@ -79,14 +96,21 @@ def train_diorama(
     from post_train.recipes import diorama_base, diorama_vae  # noqa: PLC0415
     from post_train.runs import BaseRun, RunOptions, train_vae  # noqa: PLC0415
 
+    # The VAE's recipes are for a core: their clips are small and many.
+    of_base = recipe in {Recipe.LATENTS, Recipe.BASE}
+    place = chosen_device(device if of_base else device or "cpu")
+    if not of_base and place.type != "cpu":
+        raise ValueError(f"{recipe} trains on a CPU; leave --device out")
     options = RunOptions(
         folder=run or _RUNS / (Recipe.BASE if recipe is Recipe.LATENTS else recipe),
-        precision=chosen_precision(precision),
+        precision=chosen_precision(precision, place.type),
         compile_model=compile_model,
         minutes=minutes,
         start_from=start_from,
+        device=place,
+        workers=workers,
+        made_beside=latents_beside,
     )
-
     if recipe is Recipe.VAE:
         train_vae(_lasting(diorama_vae.recipe(), steps), options, tell)
         return
@@ -94,7 +118,8 @@ def train_diorama(
         finished = options.start_from or vae or _RUNS / Recipe.VAE / "model"
         train_vae(_lasting(diorama_vae.decoder_recipe(), steps), replace(options, start_from=finished), tell)
         return
-    base = BaseRun(_lasting(diorama_base.recipe(), steps), options, vae=vae or _RUNS / Recipe.VAE / "model")
+    of_place = diorama_base.recipe() if place.type == "cpu" else diorama_base.gpu_recipe()
+    base = BaseRun(_lasting(of_place, steps), options, vae=vae or _RUNS / Recipe.VAE / "model")
     if export is not None:
         base.export(export)
     elif recipe is Recipe.LATENTS:

@@ -24,7 +24,7 @@ from engines.whole_writes import folder_appearing_whole
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The four trained parts of a pipeline, in fp32."""
+    """The four trained parts of a pipeline, in fp32, on any device."""
 
     tokenizer: PreTrainedTokenizerFast
     text_encoder: UMT5EncoderModel
@@ -38,7 +38,7 @@ _Model = TypeVar("_Model", bound=torch.nn.Module)
 @torch.no_grad()
 def _halved(module: _Model) -> _Model:
     """A copy with fp16 weights, refused when one of them does not fit."""
-    half = copy.deepcopy(module).half()
+    half = copy.deepcopy(module).cpu().half()
     for name, value in half.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"weight {name} overflows fp16; train with weight decay or export this part in fp32")

@@ -28,7 +28,7 @@ from post_train.export import Parts, export_pipeline
 from post_train.held_out_sheet import held_out_films
 from post_train.model_card import model_card
 from post_train.model_parts import model_digests
-from post_train.precision import Precision
+from post_train.precision import CPU, Precision
 from post_train.recipes.diorama_base import BaseRecipe
 from post_train.recipes.diorama_vae import VaeRecipe
 from post_train.small_wan import train_tokenizer
@@ -43,6 +43,7 @@ class RunOptions:
     """What the machine, not the recipe, decides; `folder` holds the run.
 
     A new run takes its first weights from the model at `start_from` if there is one; a run that goes on ignores it.
+    `device`, `workers` and `made_beside` are for the base and its latents (see LatentCache).
     """
 
     folder: Path
@@ -50,6 +51,9 @@ class RunOptions:
     compile_model: bool
     minutes: float
     start_from: Path | None = None
+    device: torch.device = CPU
+    workers: int = 0
+    made_beside: bool = False
 
 
 def train_vae(recipe: VaeRecipe, options: RunOptions, report: Report) -> None:
@@ -113,6 +117,9 @@ class BaseRun:
             recipe.base.latents,
             precision=options.precision,
             compile_model=options.compile_model,
+            device=options.device,
+            workers=options.workers,
+            made_beside=options.made_beside,
         )
         self.tokenizer = _tokenizer(options.folder / "tokenizer", recipe, options.start_from)
         self.parent = kept_parent(options.folder / "parent.json", start and (lambda: _model_facts(start)))
@@ -127,6 +134,7 @@ class BaseRun:
             precision=options.precision,
             sampler=self._sample,
             compile_model=options.compile_model,
+            device=options.device,
         )
         seen = lineage(self.parent, 0)["clips_seen"]
         self.trainer = Trainer(

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -65,6 +65,10 @@ class LoopConfig:
         return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * along)))
 
 
+Figures = Mapping[str, float | Tensor]
+"""What a step logs beside its loss: numbers, or tensors of one number, which are read when the step is computed."""
+
+
 class TrainingTask(Protocol):
     """What an algorithm gives the loop."""
 
@@ -75,7 +79,7 @@ class TrainingTask(Protocol):
         """A fresh optimizer over the trained weights."""
         ...
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Figures]:
         """The loss of step `step` with its random numbers, and what to log beside it."""
         ...
 
@@ -88,7 +92,7 @@ class TrainingTask(Protocol):
 class AccumulatingTask(Protocol):
     """A task whose step is computed in parts, because all of it at once would not fit."""
 
-    def losses(self, step: int, generator: torch.Generator) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    def losses(self, step: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Figures]]:
         """The parts of `loss`, which add up to it; each is differentiated before the next is asked for."""
         ...
 
@@ -228,8 +232,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(step) * group.get("lr_scale", 1.0)
         began = time.monotonic()
-        value, metrics = self._backward(step)
-        norm = float(whole(nn.utils.clip_grad_norm_(self.task.module.parameters(), self.config.grad_clip)))
+        losses, figures = self._backward(step)
+        clipped = nn.utils.clip_grad_norm_(self.task.module.parameters(), self.config.grad_clip)
+        # Only now is the device asked for a number, once everything that the step computes is queued on it.
+        norm = float(whole(clipped))
+        value, metrics = self._told(losses, figures)
         for what, figure in (("loss", value), ("gradient norm", norm)):
             if not math.isfinite(figure):
                 raise TrainingDivergedError(
@@ -242,19 +249,25 @@ class Trainer:
         self._recent.append({"loss": value, "grad_norm": norm, "seconds": time.monotonic() - began, **metrics})
         del self._recent[: -self.config.log_every]
 
-    def _backward(self, step: int) -> tuple[float, dict[str, float]]:
-        """Leaves the gradient of step `step` in the weights; its loss and figures, as means over the ranks."""
+    def _backward(self, step: int) -> tuple[list[Tensor], list[Figures]]:
+        """Leaves the gradient of step `step` in the weights; the losses and figures of its parts."""
         step += self.steps_before
         generator = step_generator(self.config.seed, step)
         task = self.task
         parts = task.losses(step, generator) if isinstance(task, AccumulatingTask) else (task.loss(step, generator),)
-        value, metrics = 0.0, {}
+        losses, told = [], []
         for loss, figures in parts:
-            value += float(loss.detach())
-            metrics = {k: metrics.get(k, 0.0) + v for k, v in figures.items()}
+            losses.append(loss.detach())
+            told.append(figures)
             loss.backward()
-        value, *figures = self.ranks.mean([value, *metrics.values()])
-        return value, dict(zip(metrics, figures, strict=True))
+        return losses, told
+
+    def _told(self, losses: list[Tensor], told: list[Figures]) -> tuple[float, dict[str, float]]:
+        """The loss of a step and its figures, as means over the ranks."""
+        value = sum(float(loss) for loss in losses)
+        metrics = {k: sum(float(figures[k]) for figures in told) for k in told[-1]}
+        value, *means = self.ranks.mean([value, *metrics.values()])
+        return value, dict(zip(metrics, means, strict=True))
 
     def _log(self, elapsed: float) -> str:
         """Appends the mean of the recent steps to log.jsonl, and gives it as a line."""

@@ -57,6 +57,11 @@ def clip_tensor(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
+def clip_tensors(frames: Tensor) -> Tensor:
+    """uint8 [N, F, S, S, 3] to float [N, 3, F, S, S] in [-1, 1], on the same device."""
+    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
 def _psnr(output: Tensor, video: Tensor) -> Tensor:
     """Each clip's PSNR in dB [B], over all of its pixels in [-1, 1]."""
     return 10 * torch.log10(4 / (output - video).square().flatten(1).mean(1))

@@ -68,7 +68,7 @@ def _views(frames: NDArray[np.uint8]) -> Tensor:
     cut_h, cut_w = height // _MULTIPLE * _MULTIPLE, width // _MULTIPLE * _MULTIPLE
     top, left = (height - cut_h) // 2, (width - cut_w) // 2
     inside = frames[:, top : top + cut_h, left : left + cut_w]
-    film = torch.from_numpy(np.ascontiguousarray(inside)).permute(3, 0, 1, 2).float() / 127.5 - 1
+    film = torch.from_numpy(np.array(inside, order="C")).permute(3, 0, 1, 2).float() / 127.5 - 1
     return torch.stack([film, film.flip(-1)])
 
 

@@ -41,6 +41,8 @@ def test_from_nothing_to_a_model_folder(tmp_path: Path) -> None:
     [
         (("diorama-base", "--vae", "nowhere"), "train one with `rushes train diorama-vae`"),
         (("diorama-vae", "--precision", "fp8"), "precision 'fp8' is unknown; use fp32 or bf16"),
+        (("diorama-base", "--device", "tpu"), "device 'tpu' is unknown; use cpu or cuda"),
+        (("diorama-vae", "--device", "cuda"), "cuda"),
         (("clouds",), "clouds"),
         (("diorama-base", "--start-from", "nowhere"), "nowhere is no model of a base run"),
         (("diorama-base", "--steps", "0"), "steps"),

@@ -5,6 +5,7 @@ Legend: B batch, C latent channels, T latent frames, H W latent size, K text col
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ class BaseTask:
         compile_model: bool = False,
         device: torch.device = CPU,
     ) -> None:
-        self.config, self.tokenizer, self.cache, self.device = config, tokenizer, cache, device
+        # A copy, for it keeps the last call's length, and the run exports the tokenizer as it was trained.
+        self.config, self.tokenizer, self.cache, self.device = config, copy.deepcopy(tokenizer), cache, device
         self.precision: Precision = precision
         self._sampler = sampler
         self.transformer = build_transformer(config.transformer)

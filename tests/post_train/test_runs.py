@@ -53,6 +53,13 @@ def test_vae_latents_are_normalised_by_its_own_statistics(vae: Path) -> None:
     assert config["latents_std"] != [1.0] * 8
 
 
+def test_the_tokenizer_is_exported_as_it_was_trained(model: Path) -> None:
+    """Training cuts and pads texts to its own length; the folder's tokenizer must not go on to."""
+    content = json.loads((model / "tokenizer" / "tokenizer.json").read_text())
+    assert content["truncation"] is None
+    assert content["padding"] is None
+
+
 def test_a_wider_decoder_leaves_the_latents_alone(vae: Path, tmp_path: Path) -> None:
     """Trained from the widened one behind a frozen encoder: another decoder, the same latents and their cache."""
     whole = small_vae()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -12,10 +13,13 @@ from rich.console import Console
 from server.command_group import command_group
 from server.logs import configure_logging
 
+GROUP = "rushes.bench"
+"""Entry points of commands that other floors bring; their modules load torch when they are called, not before."""
+
 
 @command_group
 def bench() -> None:
-    """Measure the server's promises on this machine: what it loses when killed, and how much it takes."""
+    """Measure what the server promises and how the operators fare: losses under fire, admission, kernels."""
 
 
 @bench.command()
@@ -103,3 +107,7 @@ def admission(
         typer.echo(json.dumps(findings.document(), indent=2))
     else:
         findings.show(Console())
+
+
+for _found in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    bench.command(_found.name)(_found.load())

@@ -1,0 +1,97 @@
+"""Our operators in diffusers' Wan transformer: fused norms, modulation, gates, and queries and keys made ready at once.
+
+A block is taken apart and put together anew around the same weights under the same names, so that a state dict fits
+either; nothing of diffusers is patched. B batch, L tokens, D width, H heads.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import torch
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel, WanTransformerBlock
+from torch import nn
+from torch.nn import functional as F
+
+from engines.errors import InvalidModel
+from kernels.modulated_norm import gated_norm, modulated_norm
+from kernels.reference import gated_residual
+from kernels.rope3d import qk_norm_rope
+
+# A block's forward is written out here as these versions have it; another may compute something else.
+KNOWN_DIFFUSERS = ("0.42.",)
+Angles = tuple[torch.Tensor, torch.Tensor]
+
+
+def use_operators(transformer: WanTransformer3DModel) -> None:
+    """Puts our operators into every block of `transformer`, in place.
+
+    InvalidModel when diffusers' version is not one whose blocks are known, or a block has parts that ours has not.
+    """
+    installed = version("diffusers")
+    if not installed.startswith(KNOWN_DIFFUSERS):
+        raise InvalidModel(
+            f"diffusers {installed} is installed, and the operators know the Wan blocks of "
+            f"{', '.join(f'{v}x' for v in KNOWN_DIFFUSERS)}; install one of those or run without operators"
+        )
+    for index, block in enumerate(transformer.blocks):
+        if not isinstance(block, OperatorBlock):
+            transformer.blocks[index] = OperatorBlock(_checked(block, index)).train(block.training)
+
+
+def _checked(block: nn.Module, index: int) -> WanTransformerBlock:
+    if not isinstance(block, WanTransformerBlock):
+        raise InvalidModel(f"block {index} is a {type(block).__name__}; operators are known for WanTransformerBlock")
+    if block.attn2.add_k_proj is not None:
+        raise InvalidModel(f"block {index} attends to an image as well; operators are known for text to video")
+    if not isinstance(block.norm2, FP32LayerNorm):
+        raise InvalidModel(f"block {index} has no norm before its cross-attention; operators need cross_attn_norm")
+    return block
+
+
+class OperatorBlock(nn.Module):
+    """A `WanTransformerBlock` by our operators, sharing the weights of the one that it is made from."""
+
+    def __init__(self, block: WanTransformerBlock) -> None:
+        super().__init__()
+        self.norm1, self.attn1 = block.norm1, block.attn1
+        self.attn2, self.norm2 = block.attn2, block.norm2
+        self.ffn, self.norm3 = block.ffn, block.norm3
+        self.scale_shift_table = block.scale_shift_table
+
+    def forward(
+        self, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, temb: torch.Tensor, rotary_emb: Angles
+    ) -> torch.Tensor:
+        """[B, L, D] to [B, L, D]; `temb` is [B, 6, D], or [B, L, 6, D] where every token has its own time."""
+        x = hidden_states
+        table = self.scale_shift_table
+        each = (table.unsqueeze(0) if temb.ndim == 4 else table) + temb.float()
+        parts = [m.squeeze(-2) if temb.ndim == 4 else m for m in each.chunk(6, dim=-2)]
+        shift, scale, gate, cross_shift, cross_scale, cross_gate = (m.expand(len(x), -1, -1) for m in parts)
+        affine = {"weight": self.norm2.weight, "bias": self.norm2.bias, "eps": self.norm2.eps}
+
+        normed = modulated_norm(x, scale=scale, shift=shift, eps=self.norm1.eps)
+        x, normed = gated_norm(x, attended(self.attn1, normed, normed, rotary_emb), gate, **affine)
+        branch = attended(self.attn2, normed, encoder_hidden_states, None)
+        x, normed = gated_norm(x, branch, None, scale=cross_scale, shift=cross_shift, eps=self.norm3.eps)
+        return gated_residual(x, self.ffn(normed), cross_gate)
+
+
+def attended(attention: WanAttention, x: torch.Tensor, source: torch.Tensor, angles: Angles | None) -> torch.Tensor:
+    """Multi-head attention of `x` [B, L, D] to `source`, queries and keys normalised and turned by one operator."""
+    cos, sin = (None, None) if angles is None else (angles[0][0, :, 0, 0::2], angles[1][0, :, 0, 1::2])
+    query, key = qk_norm_rope(
+        attention.to_q(x),
+        attention.to_k(source),
+        attention.norm_q.weight,
+        attention.norm_k.weight,
+        heads=attention.heads,
+        cos=cos,
+        sin=sin,
+        eps=attention.norm_q.eps or torch.finfo(torch.float32).eps,
+    )
+    value = attention.to_v(source).unflatten(2, (attention.heads, -1))
+    query, key, value = (t.transpose(1, 2) for t in (query, key, value))
+    out = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    return attention.to_out[1](attention.to_out[0](out))

@@ -1,0 +1,89 @@
+"""What `rushes bench kernels` finds: every operator compiled for every target, and its error in the interpreter.
+
+*Compiled* and *run by the interpreter* are all the proof that a machine without a GPU can give; speed is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kernels.aot import Compiled, compile_for
+from kernels.builds import builds, control
+from kernels.dispatch import OperatorUnavailableError
+
+
+def bench_kernels(targets: Sequence[str], report: Callable[[str], None]) -> dict[str, Any]:
+    """`kernels`, one object for each build and target, and `control_caught`: whether every kernel that must spill did.
+
+    OperatorUnavailableError without Triton.
+    """
+    # First, for it says at once if Triton is missing.
+    controls = [compile_for(control(target), target) for target in targets]
+    report("errors against fp64, by the interpreter")
+    errors = interpreted_errors()
+    rows = []
+    for build in builds():
+        for target in targets:
+            report(f"{build.name} for {target}")
+            rows.append(_row(compile_for(build, target), errors.get(build.operator)))
+    return {
+        "triton": _triton_version(),
+        "kernels": rows,
+        "control_caught": bool(controls) and all(c.error is None and c.spills for c in controls),
+        "controls": [_row(c, None) for c in controls],
+    }
+
+
+def interpreted_errors() -> dict[str, dict[str, float]]:
+    """{operator: {dtype: largest error}}, by a process of its own: in one, Triton is either interpreted or compiled."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kernels.accuracy"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )
+    if done.returncode:
+        raise OperatorUnavailableError(f"the interpreter failed: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout)
+
+
+def faults(found: dict[str, Any]) -> list[str]:
+    """What is wrong with findings, in sentences; none when all is well."""
+    told = [
+        f"{row['operator']}/{row['variant']} for {row['target']}: {row['error'] or 'registers spilled'}"
+        for row in found["kernels"]
+        if not row["compiled"] or row["stack"] or row["local"]
+    ]
+    return (
+        told if found["control_caught"] else [*told, "a kernel that must spill was not caught: trust no figure above"]
+    )
+
+
+def _row(made: Compiled, errors: dict[str, float] | None) -> dict[str, Any]:
+    return {
+        "operator": made.build.operator,
+        "variant": made.build.variant,
+        "target": made.target,
+        "compiled": made.error is None,
+        "error": made.error,
+        "seconds": round(made.seconds, 2),
+        "registers": made.registers,
+        "stack": made.stack,
+        "local": made.local,
+        "shared": made.shared,
+        "matrix_instruction": made.matrix_instruction,
+        "max_error": None if errors is None else errors["float32"],
+        "max_errors": errors,
+    }
+
+
+def _triton_version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  only here
+
+    return version("triton")

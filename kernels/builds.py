@@ -1,0 +1,121 @@
+"""What is compiled ahead of time: every operator at the widths of Wan 1.3B and 14B in bf16, and one that must spill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from kernels.aot import Build
+from kernels.launching import next_power_of_2, warps_for
+
+# (width, heads) of Wan 2.1 1.3B and 14B; a head has 128 values in both.
+_WANS = {"1.3B": (1536, 12), "14B": (5120, 40)}
+_HEAD = 128
+
+
+def builds() -> list[Build]:
+    """Every operator's kernels."""
+    out: list[Build] = []
+    for model, (width, _) in _WANS.items():
+        out += [*_norms(model, width), *_ropes(model, width)]
+    return out
+
+
+def control(target: str) -> Build:
+    """The norm with fewer registers than its values need, so that it must spill: what the check has to catch.
+
+    NVIDIA's compiler takes a limit; AMD's gets one from the number of waves that must fit.
+    """
+    forward = next(b for b in _norms("1.3B", 1536) if b.variant.endswith("forward"))
+    limit = {"num_warps": 1, "maxnreg": 32} if target.startswith("sm_") else {"num_warps": 1, "waves_per_eu": 8}
+    return replace(forward, operator="control", variant="must spill", options=limit)
+
+
+def _norms(model: str, width: int) -> list[Build]:
+    block = next_power_of_2(width)
+    # Before cross-attention a block has a gate and a norm with weights, before its feed-forward a modulated norm.
+    affine = {"GATE": True, "SCALE": False, "SHIFT": False, "WEIGHT": True, "BIAS": True}
+    modulated = {"GATE": False, "SCALE": True, "SHIFT": True, "WEIGHT": False, "BIAS": False}
+    integers = ("tokens", "width", "gate_batch", "gate_token", "scale_batch", "scale_token")
+    rest = dict.fromkeys(integers, "i32") | {"eps": "fp32"}
+    activations, modulations = "*bf16", "*fp32"
+    forward = {
+        "x_ptr": activations,
+        "branch_ptr": activations,
+        "gate_ptr": modulations,
+        "scale_ptr": modulations,
+        "shift_ptr": modulations,
+        "weight_ptr": modulations,
+        "bias_ptr": modulations,
+        "residual_ptr": activations,
+        "out_ptr": activations,
+    }
+    backward = {
+        "gradient_ptr": activations,
+        "residual_gradient_ptr": activations,
+        "x_ptr": activations,
+        "branch_ptr": activations,
+        **dict.fromkeys(("gate_ptr", "scale_ptr", "weight_ptr", "bias_ptr"), modulations),
+        **dict.fromkeys(("dx_ptr", "dbranch_ptr"), activations),
+        **dict.fromkeys(("dgate_ptr", "dscale_ptr", "dshift_ptr", "dweight_ptr", "dbias_ptr"), modulations),
+    }
+    return [
+        Build(
+            operator="gated_norm",
+            variant=f"{model} {kind} {way}",
+            kernel=kernel,
+            signature=signature | rest,
+            constants=flags | {"BRANCH": True, "RMS": False, "BLOCK": block} | more,
+            aligned=frozenset({"width", "gate_batch", "scale_batch"}),
+            options={"num_warps": warps_for(block)},
+        )
+        for kind, flags in (("affine", affine), ("modulated", modulated))
+        for way, kernel, signature, more in (
+            ("forward", _norm_forward, forward, {}),
+            ("backward", _norm_backward, backward, {"ROWS": 16}),
+        )
+    ]
+
+
+def _ropes(model: str, width: int) -> list[Build]:
+    block = next_power_of_2(width // 2)
+    pointers = ("q_ptr", "k_ptr", "q_weight_ptr", "k_weight_ptr")
+    signature = {
+        **dict.fromkeys(pointers, "*bf16"),
+        "cos_ptr": "*fp32",
+        "sin_ptr": "*fp32",
+        "q_out_ptr": "*bf16",
+        "k_out_ptr": "*bf16",
+        **dict.fromkeys(("q_rows", "tokens", "width", "half_head"), "i32"),
+        "eps": "fp32",
+    }
+    return [
+        Build(
+            operator="qk_norm_rope",
+            variant=f"{model} {'rotated' if rope else 'norm only'}",
+            kernel=_rope,
+            signature=signature,
+            constants={"ROPE": rope, "BLOCK": block},
+            aligned=frozenset({"width", "half_head"}),
+            options={"num_warps": warps_for(2 * block)},
+        )
+        for rope in (True, False)
+    ]
+
+
+def _norm_forward() -> Any:
+    from kernels.gpu.norm import norm_forward  # noqa: PLC0415  it loads Triton
+
+    return norm_forward
+
+
+def _norm_backward() -> Any:
+    from kernels.gpu.norm import norm_backward  # noqa: PLC0415  it loads Triton
+
+    return norm_backward
+
+
+def _rope() -> Any:
+    from kernels.gpu.rope import qk_norm_rope_forward  # noqa: PLC0415  it loads Triton
+
+    return qk_norm_rope_forward

@@ -1,0 +1,108 @@
+"""Every operator: its twin by the interpreter against fp64, its gradients, and whole under torch.compile and export."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels.accuracy import TOLERANCES, Case, cases, error_of, poisoned_buffers
+from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
+from kernels.modulated_norm import gated_norm, modulated_norm
+from kernels.rope3d import qk_norm_rope
+
+_CASES = list(cases())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("case", _CASES, ids=lambda c: f"{c.operator} {c.shape}")
+def test_the_twin_is_the_reference(case: Case, dtype: torch.dtype) -> None:
+    """Outputs and gradients agree with the reference in fp64 within the table, buffers being poisoned."""
+    assert error_of(case, dtype) <= TOLERANCES[dtype]
+
+
+def test_norms_have_the_gradients_of_their_formula() -> None:
+    """Of everything that goes into a gated norm, a modulation for all tokens or for each, by finite differences."""
+    for tokens, rms in ((1, False), (5, False), (1, True)):
+        x, branch = (torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        gate, scale, shift = (torch.randn(2, tokens, 6, dtype=torch.float64, requires_grad=True) for _ in range(3))
+        weight, bias = (torch.randn(6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        assert torch.autograd.gradcheck(
+            lambda x, b, g, s, t, w, c, rms=rms: gated_norm(x, b, g, scale=s, shift=t, weight=w, bias=c, rms=rms),
+            (x, branch, gate, scale, shift, weight, bias),
+            fast_mode=True,
+        )
+
+
+def test_rotation_has_the_gradients_of_its_formula() -> None:
+    """Queries and keys that are turned, against finite differences."""
+    q, k = (torch.randn(2, 6, 12, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    weights = [torch.randn(12, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    angles = torch.randn(6, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda *v: qk_norm_rope(*v, heads=2, cos=angles.cos(), sin=angles.sin()), (q, k, *weights), fast_mode=True
+    )
+
+
+def test_a_buffer_that_is_not_written_is_seen() -> None:
+    """The poison is NaN, in fp16 too, or a kernel that forgets half of its output would pass."""
+    with poisoned_buffers():
+        assert bool(torch.isnan(torch.empty(9, dtype=torch.float16)).all())
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_operator_says_what_ran() -> None:
+    """The reference by default on a CPU, the interpreter when it is asked for, by name of the operator."""
+    x, shift = torch.randn(1, 3, 8), torch.randn(1, 1, 8)
+    with recorded() as ran:
+        plain = modulated_norm(x, scale=shift, shift=shift)
+        with using(Implementation.INTERPRETER):
+            twin = modulated_norm(x, scale=shift, shift=shift)
+    assert ran == [("modulated_norm", Implementation.REFERENCE), ("modulated_norm", Implementation.INTERPRETER)]
+    assert torch.allclose(plain, twin, atol=1e-6)
+
+
+def test_a_kernel_cannot_be_compiled_where_it_is_interpreted() -> None:
+    """Asked for a GPU in a process that interprets, the dispatcher says which variable to unset."""
+    with pytest.raises(OperatorUnavailableError, match="unset TRITON_INTERPRET"), using(Implementation.TRITON):
+        pass
+
+
+class _Norms(torch.nn.Module):
+    def forward(self, x: torch.Tensor, branch: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        residual, y = gated_norm(x, branch, m, scale=m, shift=m)
+        q, k = qk_norm_rope(residual, y, m[0, 0], m[0, 0], heads=2)
+        return q + k
+
+
+def test_operators_stay_whole_in_a_graph() -> None:
+    """torch.export and torch.compile (no graph break) keep each as one node, and the numbers."""
+    inputs = torch.randn(2, 5, 8), torch.randn(2, 5, 8), torch.randn(2, 1, 8)
+    want = _Norms()(*inputs)
+    exported = torch.export.export(_Norms(), inputs)
+    names = {str(node.target) for node in exported.graph.nodes}
+    assert {"rushes.gated_norm.default", "rushes.qk_norm_rope.default"} <= names
+    assert torch.equal(exported.module()(*inputs), want)
+    torch.compiler.reset()
+    assert torch.allclose(torch.compile(_Norms(), fullgraph=True, backend="aot_eager")(*inputs), want)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda x, m: modulated_norm(x, scale=m), "scale and shift come together"),
+        (lambda x, m: modulated_norm(x[0], scale=m, shift=m), r"must be \[batch, tokens, width\]"),
+        (lambda x, m: modulated_norm(x, scale=m[..., :3], shift=m[..., :3]), r"needs \[2, 1 or 5, 8\]"),
+        (lambda x, m: modulated_norm(x, weight=m[0, 0, :3]), r"the weight is \[3\]"),
+        (lambda x, m: gated_norm(x, x[:, :2], m), "they are added"),
+        (lambda x, m: gated_norm(x, x, m[..., :3]), "the gate is"),
+        (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=3), "of 3 even heads"),
+        (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=2, cos=x), "cos and sin come together"),
+        (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=2, cos=x, sin=x), "do not turn"),
+        (lambda x, m: qk_norm_rope(x, x, m[0, 0, :2], m[0, 0], heads=2), "the weights are"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(call: object, sentence: str) -> None:
+    """One sentence with the shapes seen, before any kernel could read beyond a buffer."""
+    assert callable(call)
+    with pytest.raises(ValueError, match=sentence):
+        call(torch.randn(2, 5, 8), torch.randn(2, 1, 8))

@@ -277,15 +277,10 @@ def _backward(
     rows = 1 if each else _ROWS
     parts = -(-tokens // rows)
     dx, dbranch = torch.empty_like(residual), None if branch is None else torch.empty_like(branch)
+    of = {"gate": gate, "scale": scale, "shift": scale, "weight": weight, "bias": bias}
     sums = {
-        name: gradient.new_empty((batch, parts, width) if wanted else 0, dtype=torch.float32)
-        for name, wanted in {
-            "gate": gate is not None,
-            "scale": scale is not None,
-            "shift": scale is not None,
-            "weight": weight is not None,
-            "bias": bias is not None,
-        }.items()
+        name: gradient.new_empty((0,) if value is None else (batch, parts, width), dtype=torch.float32)
+        for name, value in of.items()
     }
     block = next_power_of_2(width)
     launch(

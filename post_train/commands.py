@@ -42,6 +42,28 @@ class Recipe(StrEnum):
 
 
 _RUNS = Path("runs")
+_Run = Annotated[
+    Path | None, typer.Option(help="Its folder; an interrupted run goes on there.", show_default="runs/RECIPE")
+]
+_Vae = Annotated[
+    Path | None, typer.Option(help="The VAE that makes the latents.", show_default="runs/diorama-vae/model")
+]
+_Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that render clips for the base's latents; 0: this one does.")
+]
+_Beside = Annotated[
+    bool,
+    typer.Option("--latents-beside", help="Wait for latents that another `train diorama-latents` makes meanwhile."),
+]
+_Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the transformer first (a minute; 1.4 times the steps a second).")
+]
+_StartFrom = Annotated[
+    Path | None, typer.Option(help="A model folder whose weights a new run begins with.", show_default="nothing")
+]
+_Export = Annotated[
+    Path | None, typer.Option(help="Train nothing: write the base run's averaged weights as a model folder here.")
+]
 
 
 def _group(describe: Callable[[], None]) -> typer.Typer:
@@ -61,34 +83,18 @@ def train() -> None:
 @train.command(Recipe.BASE, help="Train the built-in model's transformer and text encoder from nothing, resumably.")
 def train_diorama(
     context: typer.Context,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Its folder; an interrupted run goes on there.", show_default="runs/RECIPE"),
-    ] = None,
-    vae: Annotated[
-        Path | None, typer.Option(help="The VAE that makes the latents.", show_default="runs/diorama-vae/model")
-    ] = None,
+    run: _Run = None,
+    vae: _Vae = None,
     steps: RunSteps = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
     threads: Threads = 1,
     precision: PrecisionName = None,
     device: DeviceName = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that render clips for the base's latents; 0: this one does.")
-    ] = 0,
-    latents_beside: Annotated[
-        bool,
-        typer.Option("--latents-beside", help="Wait for latents that another `train diorama-latents` makes meanwhile."),
-    ] = False,
-    compile_model: Annotated[
-        bool, typer.Option("--compile", help="Compile the transformer first (a minute; 1.4 times the steps a second).")
-    ] = False,
-    start_from: Annotated[
-        Path | None, typer.Option(help="A model folder whose weights a new run begins with.", show_default="nothing")
-    ] = None,
-    export: Annotated[
-        Path | None, typer.Option(help="Train nothing: write the base run's averaged weights as a model folder here.")
-    ] = None,
+    workers: _Workers = 0,
+    latents_beside: _Beside = False,
+    compile_model: _Compile = False,
+    start_from: _StartFrom = None,
+    export: _Export = None,
 ) -> None:
     """Train the built-in model's parts from nothing, resumably: VAE, then latents and base."""
     recipe = Recipe(context.info_name or "")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from kernels.dispatch import Implementation, using
+from kernels.flow_step import euler_step, stochastic_step, unipc_step
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.rope3d import qk_norm_rope
 
@@ -50,6 +51,8 @@ def cases() -> Iterator[Case]:
         yield from _norm_cases(length, width)
     for length, heads, head in ((1, 1, 1000), (63, 3, 6)):
         yield from _rope_cases(length, heads, head)
+    for values in (1, 63, 1000):
+        yield from _step_cases(values)
 
 
 def error_of(case: Case, dtype: torch.dtype) -> float:
@@ -155,6 +158,39 @@ def _rope_cases(length: int, heads: int, head: int) -> Iterator[Case]:
         shape=f"{length} queries and 2 keys of {heads}x{head}, not turned",
         inputs=_draws(5, q=(1, length, width), k=(1, 2, width), **weights),
         call=lambda v: qk_norm_rope(v["q"], v["k"], v["q_weight"], v["k_weight"], heads=heads),
+    )
+
+
+def _step_cases(values: int) -> Iterator[Case]:
+    film = (2, values)
+    velocities = {"x": film, "conditional": film, "unconditional": film, "guidance": (2,)}
+    guided = ("x", "conditional", "unconditional", "guidance")
+    yield Case(
+        operator="euler_step",
+        shape=f"2x{values}",
+        inputs=_draws(6, **velocities),
+        call=lambda v: [euler_step(*(v[name] for name in guided), change=-0.05)],
+        grad=False,
+    )
+    for corrects in (False, True):
+        correction = (0.9, 0.3, -0.1, 0.2) if corrects else (0.0, 0.0, 0.0, 0.0)
+        yield Case(
+            operator="unipc_step",
+            shape=f"2x{values}, {'corrects' if corrects else 'first'}",
+            inputs=_draws(7, **velocities, before=film, newest=film, older=film),
+            call=lambda v, c=correction: unipc_step(
+                *(v[name] for name in guided),
+                **{name: v[name] for name in ("before", "newest", "older")},
+                coefficients=(0.7, *c, 0.8, 0.3, -0.1),
+            ),
+            grad=False,
+        )
+    yield Case(
+        operator="stochastic_step",
+        shape=f"2x{values}, not guided",
+        inputs=_draws(8, x=film, conditional=film, noise=film),
+        call=lambda v: stochastic_step(v["x"], v["conditional"], noise=v["noise"], keep=0.9, pull=-0.1, deviation=0.3),
+        grad=False,
     )
 
 

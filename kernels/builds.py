@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ def builds() -> list[Build]:
     out: list[Build] = []
     for model, (width, _) in _WANS.items():
         out += [*_norms(model, width), *_ropes(model, width)]
-    return out
+    return [*out, *_steps()]
 
 
 def control(target: str) -> Build:
@@ -101,6 +102,59 @@ def _ropes(model: str, width: int) -> list[Build]:
         )
         for rope in (True, False)
     ]
+
+
+def _steps() -> list[Build]:
+    """Sampler steps with guidance; latents are fp32, velocities come in the model's dtype."""
+    velocities = {"x_ptr": "*fp32", "conditional_ptr": "*bf16", "unconditional_ptr": "*bf16", "guidance_ptr": "*fp32"}
+    shared: dict[str, Any] = {"aligned": frozenset({"count"}), "options": {"num_warps": 4}}
+    constants = {"GUIDED": True, "BLOCK": 1024}
+    history = ("before_ptr", "newest_ptr", "older_ptr", "clean_ptr", "here_ptr", "next_ptr")
+    return [
+        Build(
+            operator="euler_step",
+            variant="guided",
+            kernel=_kernel_of("euler_kernel"),
+            signature={**velocities, "out_ptr": "*fp32", "count": "i32", "change": "fp32"},
+            constants=constants,
+            **shared,
+        ),
+        Build(
+            operator="unipc_step",
+            variant="guided, corrects",
+            kernel=_kernel_of("unipc_kernel"),
+            signature={
+                **velocities,
+                **dict.fromkeys(history, "*fp32"),
+                "count": "i32",
+                **dict.fromkeys(("s", "c0", "c1", "c2", "c3", "p0", "p1", "p2"), "fp32"),
+            },
+            constants=constants | {"CORRECTS": True},
+            **shared,
+        ),
+        Build(
+            operator="stochastic_step",
+            variant="guided",
+            kernel=_kernel_of("stochastic_kernel"),
+            signature={
+                **velocities,
+                **dict.fromkeys(("noise_ptr", "out_ptr", "squares_ptr"), "*fp32"),
+                "count": "i32",
+                **dict.fromkeys(("keep", "pull", "deviation"), "fp32"),
+            },
+            constants=constants,
+            **shared,
+        ),
+    ]
+
+
+def _kernel_of(name: str) -> Callable[[], Any]:
+    def load() -> Any:
+        from kernels.gpu import flow_step  # noqa: PLC0415  it loads Triton
+
+        return getattr(flow_step, name)
+
+    return load
 
 
 def _norm_forward() -> Any:

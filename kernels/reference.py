@@ -7,6 +7,8 @@ every token has its own time (Wan 2.2 ti2v).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -109,6 +111,71 @@ def qk_norm_rope(
         y = (normalised(x, eps, rms=True) * weight).unflatten(2, (heads, -1))
         out.append((y if cos is None or sin is None else rotated(y, cos, sin)).to(x.dtype))
     return out[0], out[1]
+
+
+def guided(conditional: Tensor, unconditional: Tensor | None, guidance: Tensor | None) -> Tensor:
+    """u + g (c - u) with a g for each row [B]: classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
+
+    Latents are [B, N], all values of a film in a row. Without `unconditional` it is c.
+    """
+    c = _wide(conditional)
+    if unconditional is None or guidance is None:
+        return c
+    u = _wide(unconditional)
+    return u + guidance[:, None].to(u.dtype) * (c - u)
+
+
+def euler_step(
+    x: Tensor, conditional: Tensor, unconditional: Tensor | None, guidance: Tensor | None, change: float
+) -> Tensor:
+    """x + change * v with the guided velocity v; `change` is sigma' - sigma. [B, N], in fp32."""
+    return _wide(x) + change * guided(conditional, unconditional, guidance)
+
+
+def unipc_step(
+    x: Tensor,
+    conditional: Tensor,
+    unconditional: Tensor | None,
+    guidance: Tensor | None,
+    before: Tensor,
+    newest: Tensor,
+    older: Tensor,
+    coefficients: list[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A step of UniPC of order 2 (Zhao et al., arXiv 2302.04867), [B, N] in fp32: clean, here and next.
+
+    clean = x - s v is the model's x0; here = c0 before + c1 newest + c2 older + c3 clean corrects the latents that the
+    step stands on by it (c0 to c3 all zero: here = x); next = p0 here + p1 clean + p2 newest predicts. `newest` and
+    `older` are the x0 of the last two steps, `before` is where the last step stood; `coefficients` are
+    (s, c0, c1, c2, c3, p0, p1, p2).
+    """
+    s, c0, c1, c2, c3, p0, p1, p2 = coefficients
+    clean = _wide(x) - s * guided(conditional, unconditional, guidance)
+    corrects = any((c0, c1, c2, c3))
+    here = c0 * _wide(before) + c1 * _wide(newest) + c2 * _wide(older) + c3 * clean if corrects else _wide(x).clone()
+    return clean, here, p0 * here + p1 * clean + p2 * _wide(newest)
+
+
+def stochastic_step(
+    x: Tensor,
+    conditional: Tensor,
+    unconditional: Tensor | None,
+    guidance: Tensor | None,
+    noise: Tensor,
+    keep: float,
+    pull: float,
+    deviation: float,
+) -> tuple[Tensor, Tensor]:
+    """A draw from N(keep x + pull v, deviation^2), [B, N], and its log-probability [B], in fp32.
+
+    The stochastic samplers of Flow-GRPO (arXiv 2505.05470) and its kin are this with coefficients of their own. Of a
+    draw mean + deviation * noise the log-probability is -|noise|^2 / 2 - N log(deviation) - N log(2 pi) / 2.
+    """
+    mean = keep * _wide(x) + pull * guided(conditional, unconditional, guidance)
+    wide = _wide(noise)
+    count = noise.shape[1]
+    log_probability = -0.5 * wide.square().sum(1) - count * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
+    return mean + deviation * wide, log_probability
 
 
 def _wide(x: Tensor) -> Tensor:

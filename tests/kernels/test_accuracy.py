@@ -7,6 +7,7 @@ import torch
 
 from kernels.accuracy import TOLERANCES, Case, cases, error_of, poisoned_buffers
 from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
+from kernels.flow_step import euler_step, stochastic_step, unipc_step
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.rope3d import qk_norm_rope
 
@@ -106,3 +107,30 @@ def test_shapes_that_do_not_fit_are_refused(call: object, sentence: str) -> None
     assert callable(call)
     with pytest.raises(ValueError, match=sentence):
         call(torch.randn(2, 5, 8), torch.randn(2, 1, 8))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda x: euler_step(x, x, x, change=0.1), "needs both"),
+        (lambda x: euler_step(x, x, x, torch.ones(3), change=0.1), r"guidance is \[3\]; 2 films need \[2\]"),
+        (lambda x: euler_step(x, x[:, :4], change=0.1), "the conditional velocity is"),
+        (lambda x: unipc_step(x, x, before=x, newest=x, older=x, coefficients=[1.0]), "has eight"),
+        (lambda x: unipc_step(x, x, before=x[:1], newest=x, older=x, coefficients=[1.0] * 8), "the history is"),
+        (lambda x: stochastic_step(x, x, noise=x, keep=1, pull=1, deviation=0), "needs one above zero"),
+    ],
+)
+def test_steps_that_do_not_fit_are_refused(call: object, sentence: str) -> None:
+    """One sentence with what was given."""
+    assert callable(call)
+    with pytest.raises(ValueError, match=sentence):
+        call(torch.randn(2, 5))
+
+
+def test_the_steps_are_those_of_the_samplers() -> None:
+    """Euler's is the engine's to the last bit, and a stochastic step's log-probability is that of a normal density."""
+    x, v, noise = (torch.randn(2, 4, 3) for _ in range(3))
+    assert torch.equal(euler_step(x, v, change=-0.05), x + -0.05 * v)
+    out, found = stochastic_step(x, v, noise=noise, keep=0.9, pull=-0.1, deviation=0.3)
+    density = torch.distributions.Normal(0.9 * x - 0.1 * v, 0.3)
+    assert torch.allclose(found, density.log_prob(out).sum((1, 2)), atol=1e-4)

@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1
 PROMPT ?= a red ball rolls over a green meadow
 OUT ?= film.mp4
 
-.PHONY: help serve generate test test-long test-queue lint format clean
+.PHONY: help serve generate test test-long test-queue gpu-check lint format clean
 
 help: ## Show this list
 	@echo "make serve                                  start the server on http://127.0.0.1:8000"
@@ -46,6 +46,12 @@ test-queue: $(VENV)/installed-dev
 	@test -n "$(REDIS_SERVER)" || { echo "say which: make test-queue REDIS_SERVER=/usr/bin/redis-server" >&2; exit 2; }
 	$(TEST_ENV) $(PY) -m pytest tests/server/queue tests/server/api tests/server/webhooks tests/server/worker \
 	  --redis-server "$(REDIS_SERVER)" $(ARGS)
+
+gpu-check: $(VENV)/installed-dev ## Run what needs an NVIDIA GPU, on one; its report is build/gpu-check.xml
+	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
+	  { echo "torch sees no NVIDIA GPU here, so there is nothing to check" >&2; exit 2; }
+	@mkdir -p build
+	$(TEST_ENV) TRITON_INTERPRET=0 $(PY) -m pytest -m gpu --junit-xml build/gpu-check.xml $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check

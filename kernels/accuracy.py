@@ -55,14 +55,18 @@ def cases() -> Iterator[Case]:
         yield from _step_cases(values)
 
 
-def error_of(case: Case, dtype: torch.dtype) -> float:
+def error_of(
+    case: Case,
+    dtype: torch.dtype,
+    *,
+    implementation: Implementation = Implementation.INTERPRETER,
+    device: str = "cpu",
+) -> float:
     """The largest error of the twin's outputs and gradients in `dtype`; infinite for a value that is not finite."""
-    rounded = {
-        name: value.to(torch.float32 if name in case.wide and dtype != torch.float64 else dtype)
-        for name, value in case.inputs.items()
-    }
+    rounded = {name: value.to(torch.float32 if name in case.wide else dtype) for name, value in case.inputs.items()}
     with poisoned_buffers():
-        got = _run(case, rounded, Implementation.INTERPRETER)
+        there = {name: value.to(device) for name, value in rounded.items()}
+        got = [value.cpu() for value in _run(case, there, implementation)]
     want = _run(case, {name: value.double() for name, value in rounded.items()}, Implementation.REFERENCE)
     return max(_error(a, b) for a, b in zip(got, want, strict=True))
 
@@ -85,7 +89,7 @@ def _run(case: Case, inputs: dict[str, Tensor], implementation: Implementation) 
             return outputs
         # Every output counts with weights of its own, the same for twin and reference.
         weights = [torch.randn(o.shape, generator=_generator(i), dtype=torch.float64) for i, o in enumerate(outputs)]
-        total = torch.stack([(o.double() * w).sum() for o, w in zip(outputs, weights, strict=True)]).sum()
+        total = torch.stack([(o.double() * w.to(o.device)).sum() for o, w in zip(outputs, weights, strict=True)]).sum()
         gradients = torch.autograd.grad(total, list(leaves.values()))
     return [o.detach() for o in outputs] + list(gradients)
 
@@ -196,7 +200,8 @@ def _step_cases(values: int) -> Iterator[Case]:
 
 def _as(angles: Tensor, inputs: dict[str, Tensor]) -> Tensor:
     """Angles as a model has them: in fp32, or fp64 for the reference."""
-    return angles if inputs["q"].dtype == torch.float64 else angles.float()
+    q = inputs["q"]
+    return angles.to(q.device, torch.float64 if q.dtype == torch.float64 else torch.float32)
 
 
 def main() -> None:

@@ -17,6 +17,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Before anything loads torch: tests share the host, often with other tests, and small models gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Triton asks when it is imported, its own library too, and any test's module may be the first that does. What is to be
+# compiled is, in processes of its own; `make gpu-check` says 0.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from post_train.evaluation import commands, judging
+from post_train.evaluation import commands, judging, scale
 from post_train.evaluation.scoring import VBENCH, Judges
 from tests.post_train.evaluation.simple_rewards import simple_judges
 
@@ -44,9 +44,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def judges(monkeypatch: pytest.MonkeyPatch) -> Judges:
+def judges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Judges:
     found = simple_judges()
     monkeypatch.setattr(judging, "load_judges", lambda _: found)
+    # The scale that ships is frozen with the judges that ship, and would be refused to these.
+    monkeypatch.setattr(scale, "FROZEN", tmp_path / "frozen")
     return found
 
 
@@ -220,3 +222,10 @@ def test_a_page_is_made_without_a_judge(models: tuple[Path, Path], cache: Path, 
     found = told(run(*models, "--prompts", prompts, "--cache", cache, "--page", page, "--shuffle-seed", "4", "--json"))
     assert found == {"page": str(page), "n": 3, "shuffle_seed": 4}
     assert page.read_text(encoding="utf-8").count("data:video/mp4;base64,") == 6
+
+
+def test_the_scale_that_ships_is_of_what_ships() -> None:
+    """Frozen on this installation's base by its held-out judge: whoever replaces either must freeze anew."""
+    found = scale.read_scale(scale.frozen_file("held_out"), judging.load_judges("held_out"))
+    assert (found.model, found.films) == ("base", 300)
+    assert not found.provisional

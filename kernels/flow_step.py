@@ -1,6 +1,6 @@
 """Guidance and a sampler's step in one pass over the latents; see `reference` for the formulas.
 
-Apart they read and write the latents up to eleven times (a guided UniPC step), fused each tensor once.
+Apart, every sum and product reads and writes the latents anew; fused, each tensor is read or written once.
 Legend: B films, N values of a film's latents.
 """
 

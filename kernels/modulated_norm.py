@@ -1,7 +1,7 @@
 """Norm with adaLN modulation, and the gated residual add fused with the next norm; see `reference` for the formulas.
 
-Fused, a block reads the residual and a branch once and writes the residual and its norm once, where torch in fp32
-passes over them five times. Legend: B batch, L tokens, D width; a modulation is [B, 1, D] or [B, L, D].
+Fused, a block reads the residual and a branch once and writes the residual and its norm once.
+Legend: B batch, L tokens, D width; a modulation is [B, 1, D] or [B, L, D].
 """
 
 from __future__ import annotations

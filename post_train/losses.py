@@ -10,6 +10,8 @@ from beartype import beartype
 from jaxtyping import Float, jaxtyped
 from torch import Tensor
 
+_HIGH_NOISE = 0.75
+
 
 @jaxtyped(typechecker=beartype)
 def shifted_sigmas(u: Float[Tensor, " B"], shift: float) -> Float[Tensor, " B"]:
@@ -48,3 +50,11 @@ def logit_normal_levels(batch: int, generator: torch.Generator, *, uniform_share
     uniform = torch.rand(batch, generator=generator)
     pick = torch.rand(batch, generator=generator) < uniform_share
     return torch.where(pick, uniform, normal)
+
+
+@jaxtyped(typechecker=beartype)
+def noisy_mean(errors: Float[Tensor, " B"], sigmas: Float[Tensor, " B"]) -> Float[Tensor, ""]:
+    """The mean of those of `errors` [B] whose level is above 0.75, of all when none is; without asking the device."""
+    noisy = (sigmas > _HIGH_NOISE).to(errors.dtype)
+    count = noisy.sum()
+    return torch.where(count > 0, (errors * noisy).sum() / count.clamp(min=1), errors.mean())

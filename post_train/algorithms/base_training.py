@@ -18,14 +18,13 @@ from transformers import PreTrainedTokenizerFast
 
 from post_train.attention import padding_bias, use_training_attention
 from post_train.data.latents import LatentCache, LatentsConfig
-from post_train.losses import flow_matching_errors, logit_normal_levels, noised, shifted_sigmas
+from post_train.losses import flow_matching_errors, logit_normal_levels, noised, noisy_mean, shifted_sigmas
 from post_train.muon import Muon
 from post_train.precision import CPU, Precision, autocast
 from post_train.random_numbers import normal
 from post_train.small_wan import TextEncoderConfig, TransformerConfig, build_text_encoder, build_transformer
 
 _OPEN_SHARDS = 8  # of 63 MB; a GPU's memory has room for all, and it would learn from one in less time than to read it
-_NOISY = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,10 +184,3 @@ class BaseTask:
                 self._shards.popitem(last=False)
         self._shards.move_to_end(index)
         return self._shards[index]
-
-
-def noisy_mean(errors: Tensor, sigmas: Tensor) -> Tensor:
-    """The mean of those of `errors` [B] whose level is above 0.75, of all when none is; without asking the device."""
-    noisy = (sigmas > _NOISY).to(errors.dtype)
-    count = noisy.sum()
-    return torch.where(count > 0, (errors * noisy).sum() / count.clamp(min=1), errors.mean())

@@ -22,12 +22,11 @@ from post_train.data.embeddings import PromptEmbeddings
 from post_train.data.training_clips import TrainingClips
 from post_train.distributed import Ranks, shard
 from post_train.lora import Lora, TrainedOnly, add_lora
-from post_train.losses import flow_matching_errors, logit_normal_levels, noised, shifted_sigmas
+from post_train.losses import flow_matching_errors, logit_normal_levels, noised, noisy_mean, shifted_sigmas
 from post_train.muon import Muon
 from post_train.precision import Precision
 
 _COLUMNS_STEP = 8
-_HIGH_NOISE = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +134,13 @@ class SftTask:
         groups = [g for g in groups if g["params"]]
         return AdamW(groups, lr=lr, weight_decay=self.config.weight_decay, betas=(0.9, 0.99))
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of this rank's whole share at once, for a batch that needs no accumulation."""
         parts = list(self.losses(step, generator))
         total = torch.stack([loss for loss, _ in parts]).sum()
-        return total, {k: sum(m[k] for _, m in parts) for k in parts[0][1]}
+        return total, {k: torch.stack([m[k] for _, m in parts]).sum() for k in parts[0][1]}
 
-    def losses(self, step: int, generator: torch.Generator) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    def losses(self, step: int, generator: torch.Generator) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """This rank's share in parts of at most `micro_batch` clips; losses and figures of the parts add up."""
         config = self.config
         # Drawn for the whole batch on every rank, so that each clip's numbers are the same wherever it is computed.
@@ -162,7 +161,7 @@ class SftTask:
 
     def _errors(
         self, rows: list[int], texts: list[str], levels: Tensor, noise_seeds: list[int]
-    ) -> tuple[Tensor, float]:
+    ) -> tuple[Tensor, Tensor]:
         """Each row's error [B] on the device, and the mean over the noisy ones (over all when none is)."""
         device = self.ranks.device
         x0 = torch.stack([self._latents(row) for row in rows]).to(device)
@@ -171,8 +170,7 @@ class SftTask:
         weights = self.data.channel_weights
         weights = None if weights is None else weights.to(device)
         errors = flow_matching_errors(self._velocity(noised(x0, noise, sigmas), sigmas, texts), x0, noise, weights)
-        high = errors.detach()[sigmas > _HIGH_NOISE]
-        return errors, float(high.mean() if len(high) else errors.detach().mean())
+        return errors, noisy_mean(errors.detach(), sigmas)
 
     def _velocity(self, x: Tensor, sigmas: Tensor, texts: list[str]) -> Tensor:
         columns, device = self._columns, self.ranks.device

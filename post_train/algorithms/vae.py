@@ -54,7 +54,7 @@ class VaeConfig:
 
 def clip_tensor(frames: np.ndarray) -> Tensor:
     """uint8 [F, S, S, 3] to float [3, F, S, S] in [-1, 1]."""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
+    return clip_tensors(torch.from_numpy(frames)[None])[0]
 
 
 def clip_tensors(frames: Tensor) -> Tensor:

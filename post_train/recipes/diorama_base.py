@@ -104,10 +104,10 @@ def recipe() -> BaseRecipe:
 
 
 def gpu_recipe() -> BaseRecipe:
-    """The same model on one GPU: 24,000 steps of 256 clips, about 25 minutes of an H100 at the pace that was seen.
+    """The same model on one GPU: 24,000 steps of 256 clips, which at the pace below would be 20 to 24 minutes.
 
-    Seen there: 0.05 to 0.06 s a step once the latents were made, 0.12 s beside their making, which 14 processes on 16
-    cores did in three minutes (524,288 clips).
+    Seen on an H100, once: 0.05 to 0.06 s a step when the latents were made, 0.12 s beside their making, which 14
+    processes on 16 cores did in three minutes (524,288 clips).
     """
     core = recipe()
     return replace(

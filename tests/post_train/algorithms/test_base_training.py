@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from post_train.algorithms.base_training import noisy_mean, shard_of
+from post_train.algorithms.base_training import shard_of
+from post_train.losses import noisy_mean
 from post_train.recipes.diorama_base import gpu_recipe, recipe
 
 

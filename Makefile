@@ -37,7 +37,7 @@ generate: $(VENV)/installed ## Make one video
 	@exec $(VENV)/bin/rushes generate --prompt "$$FILM_PROMPT" --out "$$FILM_OUT" $(ARGS)
 
 test: lint ## Run everything that must be green
-	$(TEST_ENV) $(PY) -m pytest -m "not long and not gpu" $(ARGS)
+	$(TEST_ENV) $(PY) -m pytest -m "not long and not gpu" -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 test-long: $(VENV)/installed-dev
 	$(TEST_ENV) $(PY) -m pytest -m "long and not gpu" --timeout=3600 $(ARGS)

@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 from kernels.dispatch import Implementation, using
-from kernels.flow_step import euler_step, stochastic_step, unipc_step
-from kernels.modulated_norm import gated_norm, modulated_norm
-from kernels.rope3d import qk_norm_rope
 
 TOLERANCES = {torch.float32: 2e-6, torch.float16: 1e-3}
 """By dtype: some roundings of the sums in fp32; a unit in the last place of fp16 at the largest value."""
+EIGHT_BITS = frozenset({"int8_attention", "quantize_rows", "quantized_norm", "quantized_linear"})
+"""Operators that round to 8 bits, where a value between two numbers may go either way: 1 / 127 of the largest."""
 
 Outputs = Sequence[Tensor]
 
@@ -45,14 +44,9 @@ class Case:
     grad: bool = True
 
 
-def cases() -> Iterator[Case]:
-    """Every operator at odd sizes: one row of 1000 values, and 63 rows of 72 or 18."""
-    for length, width in ((1, 1000), (63, 72)):
-        yield from _norm_cases(length, width)
-    for length, heads, head in ((1, 1, 1000), (63, 3, 6)):
-        yield from _rope_cases(length, heads, head)
-    for values in (1, 63, 1000):
-        yield from _step_cases(values)
+def tolerance(operator: str, dtype: torch.dtype) -> float:
+    """How far the twin of `operator` may be from the reference in `dtype`."""
+    return 1 / 127 if operator in EIGHT_BITS else TOLERANCES[dtype]
 
 
 def error_of(
@@ -88,7 +82,10 @@ def _run(case: Case, inputs: dict[str, Tensor], implementation: Implementation) 
         if not case.grad:
             return outputs
         # Every output counts with weights of its own, the same for twin and reference.
-        weights = [torch.randn(o.shape, generator=_generator(i), dtype=torch.float64) for i, o in enumerate(outputs)]
+        weights = [
+            torch.randn(o.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+            for i, o in enumerate(outputs)
+        ]
         total = torch.stack([(o.double() * w.to(o.device)).sum() for o, w in zip(outputs, weights, strict=True)]).sum()
         gradients = torch.autograd.grad(total, list(leaves.values()))
     return [o.detach() for o in outputs] + list(gradients)
@@ -102,112 +99,15 @@ def _error(got: Tensor, want: Tensor) -> float:
     return float((got.double() - want.double()).abs().max() / want.double().abs().max().clamp(min=1e-30))
 
 
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _draws(seed: int, **shapes: tuple[int, ...]) -> dict[str, Tensor]:
-    g = _generator(seed)
-    return {name: torch.randn(shape, generator=g, dtype=torch.float64) for name, shape in shapes.items()}
-
-
-def _norm_cases(length: int, width: int) -> Iterator[Case]:
-    rows, vectors = (2, length, width), {"weight": (width,), "bias": (width,)}
-    for tokens in (1, length):
-        modulation = (rows[0], tokens, width)
-        yield Case(
-            operator="modulated_norm",
-            shape=f"{rows}, modulations of {tokens}",
-            inputs=_draws(1, x=rows, scale=modulation, shift=modulation),
-            call=lambda v: [modulated_norm(v["x"], scale=v["scale"], shift=v["shift"])],
-            wide=frozenset({"scale", "shift"}),
-        )
-        yield Case(
-            operator="gated_norm",
-            shape=f"{rows}, gates of {tokens}",
-            inputs=_draws(2, x=rows, branch=rows, gate=modulation, **vectors),
-            call=lambda v: gated_norm(v["x"], v["branch"], v["gate"], weight=v["weight"], bias=v["bias"]),
-            wide=frozenset({"gate"}),
-        )
-    modulation = (2, 1, width)
-    yield Case(
-        operator="gated_norm",
-        shape=f"{rows}, no gate, rms",
-        inputs=_draws(3, x=rows, branch=rows, scale=modulation, shift=modulation),
-        call=lambda v: gated_norm(v["x"], v["branch"], None, scale=v["scale"], shift=v["shift"], rms=True),
-        wide=frozenset({"scale", "shift"}),
-    )
-
-
-def _rope_cases(length: int, heads: int, head: int) -> Iterator[Case]:
-    width = heads * head
-    angles = torch.linspace(0, 7, length * head // 2, dtype=torch.float64).view(length, -1)
-    weights = {"q_weight": (width,), "k_weight": (width,)}
-    yield Case(
-        operator="qk_norm_rope",
-        shape=f"{length} tokens of {heads}x{head}",
-        inputs=_draws(4, q=(1, length, width), k=(1, length, width), **weights),
-        call=lambda v: qk_norm_rope(
-            v["q"],
-            v["k"],
-            v["q_weight"],
-            v["k_weight"],
-            heads=heads,
-            cos=_as(angles.cos(), v),
-            sin=_as(angles.sin(), v),
-        ),
-    )
-    yield Case(
-        operator="qk_norm_rope",
-        shape=f"{length} queries and 2 keys of {heads}x{head}, not turned",
-        inputs=_draws(5, q=(1, length, width), k=(1, 2, width), **weights),
-        call=lambda v: qk_norm_rope(v["q"], v["k"], v["q_weight"], v["k_weight"], heads=heads),
-    )
-
-
-def _step_cases(values: int) -> Iterator[Case]:
-    film = (2, values)
-    velocities = {"x": film, "conditional": film, "unconditional": film, "guidance": (2,)}
-    guided = ("x", "conditional", "unconditional", "guidance")
-    yield Case(
-        operator="euler_step",
-        shape=f"2x{values}",
-        inputs=_draws(6, **velocities),
-        call=lambda v: [euler_step(*(v[name] for name in guided), change=-0.05)],
-        grad=False,
-    )
-    for corrects in (False, True):
-        correction = (0.9, 0.3, -0.1, 0.2) if corrects else (0.0, 0.0, 0.0, 0.0)
-        yield Case(
-            operator="unipc_step",
-            shape=f"2x{values}, {'corrects' if corrects else 'first'}",
-            inputs=_draws(7, **velocities, before=film, newest=film, older=film),
-            call=lambda v, c=correction: unipc_step(
-                *(v[name] for name in guided),
-                **{name: v[name] for name in ("before", "newest", "older")},
-                coefficients=(0.7, *c, 0.8, 0.3, -0.1),
-            ),
-            grad=False,
-        )
-    yield Case(
-        operator="stochastic_step",
-        shape=f"2x{values}, not guided",
-        inputs=_draws(8, x=film, conditional=film, noise=film),
-        call=lambda v: stochastic_step(v["x"], v["conditional"], noise=v["noise"], keep=0.9, pull=-0.1, deviation=0.3),
-        grad=False,
-    )
-
-
-def _as(angles: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-    """Angles as a model has them: in fp32, or fp64 for the reference."""
-    q = inputs["q"]
-    return angles.to(q.device, torch.float64 if q.dtype == torch.float64 else torch.float32)
-
-
 def main() -> None:
-    """Prints {operator: {dtype: largest error}}."""
+    """Prints {operator: {dtype: largest error}}, of the operators that are named or of all."""
+    from kernels.accuracy_cases import cases  # noqa: PLC0415  it needs what is above
+
+    named = set(sys.argv[1:])
     worst: dict[str, dict[str, float]] = {}
     for case in cases():
+        if named and case.operator not in named:
+            continue
         for dtype in TOLERANCES:
             errors = worst.setdefault(case.operator, {})
             name = str(dtype).removeprefix("torch.")

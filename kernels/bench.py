@@ -17,20 +17,28 @@ from kernels.builds import builds, control
 from kernels.dispatch import OperatorUnavailableError
 
 
-def bench_kernels(targets: Sequence[str], report: Callable[[str], None]) -> dict[str, Any]:
+def bench_kernels(
+    targets: Sequence[str], report: Callable[[str], None], operators: Sequence[str] = ()
+) -> dict[str, Any]:
     """`kernels`, one object for each build and target, and `control_caught`: whether every kernel that must spill did.
 
-    OperatorUnavailableError without Triton.
+    Of all operators unless some are named. ValueError for a name that is none; OperatorUnavailableError without Triton.
     """
+    made = {target: builds(target) for target in targets}
+    known = sorted({build.operator for group in made.values() for build in group})
+    for name in operators:
+        if name not in known:
+            raise ValueError(f"operator {name!r} is unknown; use one of {', '.join(known)}")
     # First, for it says at once if Triton is missing.
     controls = [compile_for(control(target), target) for target in targets]
     report("errors against fp64, by the interpreter")
-    errors = interpreted_errors()
+    errors = interpreted_errors(operators)
     rows = []
-    for build in builds():
-        for target in targets:
-            report(f"{build.name} for {target}")
-            rows.append(_row(compile_for(build, target), errors.get(build.operator)))
+    for target, group in made.items():
+        for build in group:
+            if not operators or build.operator in operators:
+                report(f"{build.name} for {target}")
+                rows.append(_row(compile_for(build, target), errors.get(build.operator)))
     return {
         "triton": _triton_version(),
         "kernels": rows,
@@ -39,10 +47,10 @@ def bench_kernels(targets: Sequence[str], report: Callable[[str], None]) -> dict
     }
 
 
-def interpreted_errors() -> dict[str, dict[str, float]]:
+def interpreted_errors(operators: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """{operator: {dtype: largest error}}, by a process of its own: in one, Triton is either interpreted or compiled."""
-    done = subprocess.run(
-        [sys.executable, "-m", "kernels.accuracy"],
+    done = subprocess.run(  # noqa: S603  this Python, our own module
+        [sys.executable, "-m", "kernels.accuracy", *operators],
         check=False,
         capture_output=True,
         text=True,

@@ -7,19 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from kernels.aot import Build
+from kernels.builds_tiled import quantizing_builds, tiled_builds
+from kernels.configurations import TUNABLE
 from kernels.launching import next_power_of_2, warps_for
 
-# (width, heads) of Wan 2.1 1.3B and 14B; a head has 128 values in both.
-_WANS = {"1.3B": (1536, 12), "14B": (5120, 40)}
-_HEAD = 128
+_WANS = {"1.3B": 1536, "14B": 5120}  # widths of Wan 2.1
 
 
-def builds() -> list[Build]:
-    """Every operator's kernels."""
+def builds(target: str) -> list[Build]:
+    """Every operator's kernels, as they are compiled for `target`."""
     out: list[Build] = []
-    for model, (width, _) in _WANS.items():
-        out += [*_norms(model, width), *_ropes(model, width)]
-    return [*out, *_steps()]
+    for model, width in _WANS.items():
+        out += [*_norms(model, width), _quantized_norm(model, width), *_ropes(model, width)]
+    tiled = [build for operator in TUNABLE for build in tiled_builds(operator, target)]
+    return [*out, *_steps(), *tiled, *quantizing_builds(target)]
 
 
 def control(target: str) -> Build:
@@ -50,6 +51,7 @@ def _norms(model: str, width: int) -> list[Build]:
         "bias_ptr": modulations,
         "residual_ptr": activations,
         "out_ptr": activations,
+        "out_scale_ptr": modulations,
     }
     backward = {
         "gradient_ptr": activations,
@@ -72,10 +74,22 @@ def _norms(model: str, width: int) -> list[Build]:
         )
         for kind, flags in (("affine", affine), ("modulated", modulated))
         for way, kernel, signature, more in (
-            ("forward", _norm_forward, forward, {}),
+            ("forward", _norm_forward, forward, {"QUANTIZE": False}),
             ("backward", _norm_backward, backward, {"ROWS": 16}),
         )
     ]
+
+
+def _quantized_norm(model: str, width: int) -> Build:
+    """The modulated norm whose row leaves in int8; it has no branch, for the product before added it."""
+    modulated = next(b for b in _norms(model, width) if b.variant.endswith("modulated forward"))
+    return replace(
+        modulated,
+        operator="quantized_norm",
+        variant=f"{model} int8",
+        signature={**modulated.signature, "out_ptr": "*i8"},
+        constants={**modulated.constants, "BRANCH": False, "QUANTIZE": True},
+    )
 
 
 def _ropes(model: str, width: int) -> list[Build]:

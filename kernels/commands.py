@@ -16,6 +16,9 @@ def kernels(
         list[str] | None,
         typer.Option(help="A GPU to compile for, sm_90 or gfx942; may be repeated.", show_default="all"),
     ] = None,
+    operator: Annotated[
+        list[str] | None, typer.Option(help="An operator to look at; may be repeated.", show_default="all")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compile every Triton kernel for every GPU, read registers and spills, and hold it to fp64 in the interpreter.
@@ -30,7 +33,7 @@ def kernels(
     if unknown:
         raise ValueError(f"target {unknown[0]!r} is unknown; use one of {', '.join(TARGETS)}")
     with console.status("control") as status:
-        found = bench_kernels(target or TARGETS, status.update)
+        found = bench_kernels(target or TARGETS, status.update, operator or ())
     if json_output:
         sys.stdout.write(json.dumps(found) + "\n")
     else:

@@ -28,6 +28,17 @@ class Implementation(StrEnum):
     SAGE = "sageattention"
 
 
+_ATTENTION_ALONE = {Implementation.SDPA, Implementation.FLASH_ATTN, Implementation.XFORMERS, Implementation.SAGE}
+# What must be importable for each, and how one comes by it.
+_PACKAGES = {
+    Implementation.TRITON: ("triton", "install the extra gpu: pip install 'rushes[gpu]'"),
+    Implementation.INTERPRETER: ("triton", "install the extra gpu: pip install 'rushes[gpu]'"),
+    Implementation.FLASH_ATTN: ("flash_attn", "pip install flash-attn on a machine with an NVIDIA GPU"),
+    Implementation.XFORMERS: ("xformers", "install the extra xformers: pip install 'rushes[xformers]'"),
+    Implementation.SAGE: ("sageattention", "pip install sageattention on a machine with an NVIDIA GPU"),
+}
+
+
 class OperatorUnavailableError(ValueError):
     """An implementation was asked for that this machine cannot run."""
 
@@ -40,8 +51,10 @@ _record: ContextVar[list[tuple[str, Implementation]] | None] = ContextVar("recor
 def using(implementation: Implementation) -> Iterator[None]:
     """Within it every operator runs as `implementation`; INTERPRETER runs the Triton twin on CPU tensors.
 
-    OperatorUnavailableError when Triton is missing, or was loaded for the other way of running it.
+    What is for attention alone leaves the other operators as they are. OperatorUnavailableError when its package is
+    missing, or Triton was loaded for the other way of running it.
     """
+    _check_installed(implementation)
     if implementation in {Implementation.TRITON, Implementation.INTERPRETER}:
         _check_triton(interpreted=implementation is Implementation.INTERPRETER)
     token = _asked.set(implementation)
@@ -62,15 +75,25 @@ def recorded() -> Iterator[list[tuple[str, Implementation]]]:
         _record.reset(token)
 
 
-def chosen(operator: str, tensor: torch.Tensor) -> Implementation:
-    """What runs `operator` on `tensor`: what `using` asked for, else the twin on a GPU and the reference elsewhere."""
-    asked = _asked.get()
-    if asked is None:
-        asked = Implementation.TRITON if tensor.is_cuda and triton_installed() else Implementation.REFERENCE
+def asked() -> Implementation | None:
+    """What `using` asked for, if anything."""
+    return _asked.get()
+
+
+def chosen(operator: str, tensor: torch.Tensor, default: Implementation | None = None) -> Implementation:
+    """What runs `operator` on `tensor`: what `using` asked for, else `default`.
+
+    Without a default it is the twin on a GPU, the reference elsewhere, and no library of attention is heeded.
+    """
+    way = _asked.get()
+    if default is None:
+        default = Implementation.TRITON if tensor.is_cuda and triton_installed() else Implementation.REFERENCE
+        way = None if way in _ATTENTION_ALONE else way
+    way = way or default
     ran = _record.get()
     if ran is not None:
-        ran.append((operator, asked))
-    return asked
+        ran.append((operator, way))
+    return way
 
 
 def is_twin(implementation: Implementation) -> bool:
@@ -78,14 +101,24 @@ def is_twin(implementation: Implementation) -> bool:
     return implementation in {Implementation.TRITON, Implementation.INTERPRETER}
 
 
+def installed(implementation: Implementation) -> bool:
+    """Whether the package that `implementation` needs can be imported here."""
+    package = _PACKAGES.get(implementation)
+    return package is None or importlib.util.find_spec(package[0]) is not None
+
+
 def triton_installed() -> bool:
     """Whether Triton can be imported here."""
-    return importlib.util.find_spec("triton") is not None
+    return installed(Implementation.TRITON)
+
+
+def _check_installed(implementation: Implementation) -> None:
+    if not installed(implementation):
+        package, remedy = _PACKAGES[implementation]
+        raise OperatorUnavailableError(f"{package} is not installed; {remedy}")
 
 
 def _check_triton(*, interpreted: bool) -> None:
-    if not triton_installed():
-        raise OperatorUnavailableError("Triton is not installed; install the extra gpu: pip install 'rushes[gpu]'")
     # Triton reads the variable when a kernel is defined, so it decides for the whole process.
     if interpreted != (os.environ.get("TRITON_INTERPRET") == "1"):
         wanted = "set TRITON_INTERPRET=1" if interpreted else "unset TRITON_INTERPRET"

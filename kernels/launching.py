@@ -24,6 +24,12 @@ def pointers(stand_in: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(stand_in if t is None else t for t in tensors)
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int, **constants: Any) -> None:
-    """Runs a Triton kernel over `grid`; its last parameters, the `constants`, are compiled in."""
-    kernel[grid](*arguments, **constants, num_warps=warps)
+def launch(
+    kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int, stages: int | None = None, **constants: Any
+) -> None:
+    """Runs a Triton kernel over `grid`; its last parameters, the `constants`, are compiled in.
+
+    `stages` are those of its pipeline; without them Triton takes its own number.
+    """
+    options = {"num_warps": warps} if stages is None else {"num_warps": warps, "num_stages": stages}
+    kernel[grid](*arguments, **constants, **options)

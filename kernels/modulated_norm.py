@@ -33,7 +33,7 @@ def _modulated_norm(
     if not is_twin(chosen("modulated_norm", x)):
         return reference.modulated_norm(x, scale, shift, weight, bias, eps, rms=rms)
     out = torch.empty_like(x)
-    _forward(x, None, None, scale, shift, weight, bias, None, out, eps, rms=rms)
+    launch_norm(x, None, None, scale, shift, weight, bias, None, out, eps, rms=rms)
     return out
 
 
@@ -53,7 +53,7 @@ def _gated_norm(
         residual = reference.gated_residual(x, branch, gate)
         return residual, reference.modulated_norm(residual, scale, shift, weight, bias, eps, rms=rms)
     residual, out = torch.empty_like(x), torch.empty_like(x)
-    _forward(x, branch, gate, scale, shift, weight, bias, residual, out, eps, rms=rms)
+    launch_norm(x, branch, gate, scale, shift, weight, bias, residual, out, eps, rms=rms)
     return residual, out
 
 
@@ -110,8 +110,8 @@ def modulated_norm(
 
     ValueError for shapes that do not belong together. Scale and shift come together or not at all.
     """
-    _check(x, scale, shift, weight, bias)
-    return _modulated_norm(x.contiguous(), *_rows(scale, shift, weight, bias), eps, rms)
+    check_norm(x, scale, shift, weight, bias)
+    return _modulated_norm(x.contiguous(), *_contiguous(scale, shift, weight, bias), eps, rms)
 
 
 def gated_norm(
@@ -127,12 +127,12 @@ def gated_norm(
     rms: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The residual x + gate * branch, and its modulated norm, both [B, L, D] in the dtype of `x`."""
-    _check(x, scale, shift, weight, bias)
+    check_norm(x, scale, shift, weight, bias)
     if branch.shape != x.shape:
         raise ValueError(f"the branch is {list(branch.shape)} and x {list(x.shape)}; they are added")
-    _check_modulation("gate", gate, x)
-    (gate,) = _rows(gate)
-    return _gated_norm(x.contiguous(), branch.contiguous(), gate, *_rows(scale, shift, weight, bias), eps, rms)
+    check_modulation("gate", gate, x)
+    (gate,) = _contiguous(gate)
+    return _gated_norm(x.contiguous(), branch.contiguous(), gate, *_contiguous(scale, shift, weight, bias), eps, rms)
 
 
 @_modulated_norm.register_fake
@@ -218,7 +218,7 @@ _modulated_norm.register_autograd(_modulated_gradients, setup_context=_keep_modu
 _gated_norm.register_autograd(_gated_gradients, setup_context=_keep_gated)
 
 
-def _forward(
+def launch_norm(
     x: Tensor,
     branch: Tensor | None,
     gate: Tensor | None,
@@ -231,7 +231,9 @@ def _forward(
     eps: float,
     *,
     rms: bool,
+    out_scales: Tensor | None = None,
 ) -> None:
+    """Fills `out` [B, L, D], and `residual` where there is a branch; with `out_scales` [B, L] out is of 8 bits."""
     from kernels.gpu.norm import norm_forward  # noqa: PLC0415  it loads Triton
 
     batch, tokens, width = x.shape
@@ -239,11 +241,11 @@ def _forward(
     launch(
         norm_forward,
         (tokens, batch),
-        *pointers(x, x, branch, gate, scale, shift, weight, bias, residual, out),
+        *pointers(x, x, branch, gate, scale, shift, weight, bias, residual, out, out_scales),
         tokens,
         width,
-        *_strides(gate),
-        *_strides(scale),
+        *modulation_strides(gate),
+        *modulation_strides(scale),
         eps,
         BRANCH=branch is not None,
         GATE=gate is not None,
@@ -252,6 +254,7 @@ def _forward(
         WEIGHT=weight is not None,
         BIAS=bias is not None,
         RMS=rms,
+        QUANTIZE=out_scales is not None,
         BLOCK=block,
         warps=warps_for(block),
     )
@@ -290,8 +293,8 @@ def _backward(
         *sums.values(),
         tokens,
         width,
-        *_strides(gate),
-        *_strides(scale),
+        *modulation_strides(gate),
+        *modulation_strides(scale),
         eps,
         BRANCH=branch is not None,
         GATE=gate is not None,
@@ -328,29 +331,33 @@ def _summed(gradient: Tensor, like: Tensor) -> Tensor:
     return whole.to(like.dtype)
 
 
-def _strides(modulation: Tensor | None) -> tuple[int, int]:
+def modulation_strides(modulation: Tensor | None) -> tuple[int, int]:
     """From batch to batch and from token to token; 0 over tokens where a batch shares one."""
     if modulation is None:
         return 0, 0
     return modulation.stride(0), modulation.stride(1) if modulation.shape[1] > 1 else 0
 
 
-def _rows(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def _contiguous(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     return tuple(None if t is None else t.contiguous() for t in tensors)
 
 
-def _check(x: Tensor, scale: Tensor | None, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> None:
+def check_norm(
+    x: Tensor, scale: Tensor | None, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None
+) -> None:
+    """ValueError for shapes that do not belong together, or a row too wide for one program."""
     if x.ndim != 3 or x.shape[-1] > _MOST_WIDTH:
         raise ValueError(f"x is {list(x.shape)}; it must be [batch, tokens, width] with a width up to {_MOST_WIDTH}")
     if (scale is None) != (shift is None) or (scale is not None and shift is not None and scale.shape != shift.shape):
         raise ValueError("scale and shift come together and in one shape")
-    _check_modulation("scale", scale, x)
+    check_modulation("scale", scale, x)
     for name, vector in (("weight", weight), ("bias", bias)):
         if vector is not None and vector.shape != x.shape[-1:]:
             raise ValueError(f"the {name} is {list(vector.shape)}; x of {list(x.shape)} needs [{x.shape[-1]}]")
 
 
-def _check_modulation(name: str, modulation: Tensor | None, x: Tensor) -> None:
+def check_modulation(name: str, modulation: Tensor | None, x: Tensor) -> None:
+    """ValueError unless a modulation of x [B, L, D] is [B, 1, D] or [B, L, D]."""
     batch, tokens, width = x.shape
     if modulation is not None and tuple(modulation.shape) not in {(batch, 1, width), (batch, tokens, width)}:
         raise ValueError(

@@ -12,6 +12,11 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.masks import Mask
+
+LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
+"""The 8-bit formats, and the largest number that each is used for."""
+
 
 def normalised(x: Tensor, eps: float, *, rms: bool) -> Tensor:
     """Over the last dimension: (x - mean) / sqrt(var + eps) (Ba et al., arXiv 1607.06450), or for `rms`
@@ -111,6 +116,121 @@ def qk_norm_rope(
         y = (normalised(x, eps, rms=True) * weight).unflatten(2, (heads, -1))
         out.append((y if cos is None or sin is None else rotated(y, cos, sin)).to(x.dtype))
     return out[0], out[1]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float) -> Tensor:
+    """softmax(scale q k^T) v for each head, over the keys that `mask` shows (Vaswani et al., arXiv 1706.03762).
+
+    q is [B, L, H, E], k and v are [B, M, H, E]; the result is [B, L, H, E].
+    """
+    p = attention_weights(q, k, mask, scale, slice(None))
+    return torch.einsum("bhlm,bmhe->blhe", p, _wide(v)).to(q.dtype)
+
+
+def attention_weights(q: Tensor, k: Tensor, mask: Mask | None, scale: float, rows: slice) -> Tensor:
+    """The softmax of the queries `rows`, [B, H, rows, M], in fp32 at least."""
+    scores = scale * torch.einsum("blhe,bmhe->bhlm", _wide(q[:, rows]), _wide(k))
+    if mask is not None:
+        queries, keys = q.shape[1], k.shape[1]
+        places = torch.arange(queries, device=q.device)[rows], torch.arange(keys, device=q.device)
+        scores = scores.masked_fill(~mask.visible(*places, queries, keys), -math.inf)
+    return scores.softmax(-1)
+
+
+def quantized_blocks(x: Tensor, block: int, segment: int | None) -> tuple[Tensor, Tensor]:
+    """x [B, L, H, E] in int8, and scales [B, H, blocks]: a head's `block` tokens share s = max |x| / 127.
+
+    Rounded half away from zero. Blocks are counted anew in each `segment` of tokens; None is one segment of all.
+    """
+    wide, (batch, tokens, heads, _) = _wide(x), x.shape
+    owner = block_of(tokens, block, segment, x.device)
+    largest = wide.abs().amax(-1).mT  # [B, H, L]
+    count = int(owner[-1]) + 1
+    everywhere = owner.expand(batch, heads, tokens)
+    scales = largest.new_zeros(batch, heads, count).scatter_reduce_(2, everywhere, largest, "amax") / 127
+    ratio = wide / scales[:, :, owner].mT.clamp(min=1e-30)[..., None]
+    return torch.trunc(ratio + 0.5 * ratio.sign()).to(torch.int8), scales
+
+
+def block_of(tokens: int, block: int, segment: int | None, device: torch.device) -> Tensor:
+    """[L], the number of each token's block; see `quantized_blocks`."""
+    place, segment = torch.arange(tokens, device=device), segment or tokens
+    return place // segment * -(-segment // block) + place % segment // block
+
+
+def int8_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float, blocks: tuple[int, int], segment: int | None
+) -> Tensor:
+    """`attention` with q k^T of int8, as SageAttention has it (Zhang et al., arXiv 2410.02367).
+
+    The mean of all keys is taken from each of them first: it adds one number to all scores of a query, which the
+    softmax forgets, and without it keys need fewer bits. `blocks` are the tokens of q and of k that share a scale.
+    """
+    smooth = _wide(k) - _wide(k).mean(1, keepdim=True)
+    turned = []
+    for x, block in ((q, blocks[0]), (smooth, blocks[1])):
+        whole, scales = quantized_blocks(x, block, segment)
+        owner = block_of(x.shape[1], block, segment, x.device)
+        turned.append(whole.to(scales.dtype) * scales[:, :, owner].mT[..., None])
+    return attention(turned[0], turned[1], v, mask, scale).to(q.dtype)
+
+
+def quantized_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """x [..., K] in int8 or float8_e4m3fn, and scales [...]: a row's s = max |x| / 127 or / 448, and round(x / s).
+
+    int8 is rounded half away from zero, fp8 half to even. Of a weight [N, K] the rows are its output channels.
+    """
+    wide = _wide(x)
+    largest = LARGEST[dtype]
+    scales = wide.abs().amax(-1) / largest
+    ratio = wide / scales.clamp(min=1e-30)[..., None]
+    whole = torch.trunc(ratio + 0.5 * ratio.sign()) if dtype == torch.int8 else ratio.clamp(-largest, largest)
+    # By way of fp32: from fp64 an fp8 would be rounded but once, and a GPU never sees fp64.
+    return whole.float().to(dtype), scales
+
+
+def quantized_linear(
+    x: Tensor,
+    x_scales: Tensor,
+    weight: Tensor,
+    weight_scales: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    gate: Tensor | None,
+    dtype: torch.dtype,
+    *,
+    gelu: bool,
+) -> Tensor:
+    """residual + gate * gelu(x w^T s_x s_w + bias), [B, L, N] in `dtype`; W8A8 (Xiao et al., arXiv 2211.10438).
+
+    x [B, L, K] and scales [B, L], weight [N, K] and scales [N]; what is None or not asked for is left out. GELU is by
+    tanh, as Wan has it.
+    """
+    wide = torch.promote_types(x_scales.dtype, torch.float32)
+    y = (x.to(wide) @ weight.to(wide).T) * x_scales[..., None] * weight_scales
+    if bias is not None:
+        y = y + bias
+    if gelu:
+        y = torch.nn.functional.gelu(y, approximate="tanh")
+    if gate is not None:
+        y = y * gate
+    return (y if residual is None else _wide(residual) + y).to(dtype)
+
+
+def causal_conv3d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, cache: Tensor | None, row_padding: int, column_padding: int
+) -> Tensor:
+    """Convolution of x [B, C, T, H, W] by [O, C, t, h, w] that sees t - 1 frames before each, and none after.
+
+    They are the last of `cache` [B, C, P, H, W] at the beginning, and zeros where it has too few; as in the VAE of Wan
+    (arXiv 2503.20314, section 4.1), whose chunks of frames so give what the whole film would.
+    """
+    before = weight.shape[2] - 1
+    if cache is not None and before:
+        x = torch.cat([cache, x], dim=2)
+        before -= cache.shape[2]
+    padded = torch.nn.functional.pad(x, (column_padding, column_padding, row_padding, row_padding, before, 0))
+    return torch.nn.functional.conv3d(padded, weight, bias)
 
 
 def guided(conditional: Tensor, unconditional: Tensor | None, guidance: Tensor | None) -> Tensor:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.gpu.quantized import row_in_8_bits
+
 
 @triton.jit
 def norm_forward(
@@ -23,6 +25,7 @@ def norm_forward(
     bias_ptr,
     residual_ptr,
     out_ptr,
+    out_scale_ptr,
     tokens,
     width,
     gate_batch,
@@ -37,9 +40,13 @@ def norm_forward(
     WEIGHT: tl.constexpr,
     BIAS: tl.constexpr,
     RMS: tl.constexpr,
+    QUANTIZE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """out = modulated norm of the residual; the residual x + gate * branch is stored where there is a branch."""
+    """out = modulated norm of the residual; the residual x + gate * branch is stored where there is a branch.
+
+    With QUANTIZE out is int8 or fp8, and each row's scale is stored beside it.
+    """
     token, batch = tl.program_id(0), tl.program_id(1)
     row = (batch.to(tl.int64) * tokens + token) * width
     column = tl.arange(0, BLOCK)
@@ -66,6 +73,9 @@ def norm_forward(
         y = y * (1.0 + tl.load(scale_ptr + at + column, mask=inside, other=0.0).to(tl.float32))
     if SHIFT:
         y = y + tl.load(shift_ptr + at + column, mask=inside, other=0.0).to(tl.float32)
+    if QUANTIZE:
+        y, row_scale = row_in_8_bits(y, out_ptr.dtype.element_ty)
+        tl.store(out_scale_ptr + batch * tokens + token, row_scale)
     tl.store(out_ptr + row + column, y.to(out_ptr.dtype.element_ty), mask=inside)
 
 

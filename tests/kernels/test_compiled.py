@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from kernels.accuracy import tolerance
 from kernels.aot import CUDA_TARGETS, TARGETS, Build, compile_for, parse_resources
-from kernels.bench import faults
+from kernels.bench import bench_kernels, faults
 from kernels.builds import builds
+from kernels.configurations import TUNABLE
 from kernels.dispatch import OperatorUnavailableError
 
 _TABLE = """
@@ -24,48 +29,75 @@ Resource usage:
 """
 
 
-@pytest.mark.timeout(600)
-def test_every_kernel_compiles_without_a_spill() -> None:
-    """`rushes bench kernels` for one target of each vendor: no fault, the control caught, every operator with an error.
+_MATRIX_INSTRUCTIONS = {
+    "sm_80": "mma.sync",
+    "sm_89": "mma.sync",
+    "sm_90": "wgmma.mma_async",
+    "sm_100": "tcgen05.mma",
+    "sm_120": "mma.sync",
+    "gfx942": "v_mfma",
+    "gfx950": "v_mfma",
+}
 
-    All targets are for the command itself; it takes the same way for each.
-    """
+
+@pytest.mark.timeout(300)
+def test_kernels_compile_without_a_spill() -> None:
+    """`rushes bench kernels` for two operators: no fault, the control caught, the matrix instruction of the target."""
+    found = _bench("--target", "sm_90", "--operator", "euler_step", "--operator", "quantized_linear")
+    assert found["control_caught"] is True
+    assert {row["operator"] for row in found["kernels"]} == {"euler_step", "quantized_linear"}
+    for row in found["kernels"]:
+        _check(row)
+    assert all(c["stack"] + c["local"] > 0 for c in found["controls"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_kernel_compiles_for_every_target(target: str) -> None:
+    """All that `rushes bench kernels` prints, for one target after the other."""
+    found = _bench("--target", target)
+    assert found["control_caught"] is True
+    assert len(found["kernels"]) == len(builds(target))
+    for row in found["kernels"]:
+        _check(row)
+
+
+def _bench(*options: str) -> dict[str, Any]:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("rushes")),
-            "bench",
-            "kernels",
-            "--json",
-            "--target",
-            "sm_90",
-            "--target",
-            "gfx942",
-        ],
+        [str(Path(sys.executable).with_name("rushes")), "bench", "kernels", "--json", *options],
         check=False,
         capture_output=True,
         text=True,
         env=environment,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
-    assert found["control_caught"] is True
-    assert len(found["kernels"]) == 2 * len(builds())
-    for row in found["kernels"]:
-        assert row["compiled"], row
-        assert (row["stack"], row["local"]) == (0, 0), row
-        assert row["registers"] > 0
-        assert 0 < row["max_error"] < 1e-5
-    assert all(c["stack"] + c["local"] > 0 for c in found["controls"])
+    return json.loads(done.stdout)
+
+
+def _check(row: dict[str, Any]) -> None:
+    """Compiled, no byte spilled, an error within the table, and the target's own instruction where matrices meet."""
+    assert row["compiled"], row
+    assert (row["stack"], row["local"]) == (0, 0), row
+    assert row["registers"] > 0
+    assert all(error <= tolerance(row["operator"], getattr(torch, name)) for name, error in row["max_errors"].items())
+    multiplies = row["operator"] in TUNABLE and not row["variant"].startswith("rounds")
+    assert row["matrix_instruction"] == (_MATRIX_INSTRUCTIONS[row["target"]] if multiplies else None), row
 
 
 def test_every_kernel_is_among_the_builds() -> None:
-    """Each @triton.jit function of kernels/gpu is compiled by some build."""
-    built = {build.kernel().fn.__name__ for build in builds()}
+    """Each @triton.jit function of kernels/gpu that is launched (its first argument is a pointer) has a build."""
+    built = {build.kernel().fn.__name__ for build in builds("sm_90")}
     folder = Path(__file__).parents[2] / "kernels" / "gpu"
     text = "\n".join(path.read_text() for path in folder.glob("*.py"))
-    defined = {chunk.split("def ", 1)[1].split("(", 1)[0] for chunk in text.split("@triton.jit")[1:]}
-    assert defined == built
+    launched = set(re.findall(r"@triton\.jit\ndef (\w+)\([^\n]*(?:\n    )?\w+_ptr\b", text))
+    assert launched == built
+
+
+def test_an_unknown_operator_is_a_sentence() -> None:
+    """Refused before anything is compiled, with what there is."""
+    with pytest.raises(ValueError, match="operator 'atention' is unknown; use one of attention, causal_conv3d"):
+        bench_kernels(["sm_90"], print, ["atention"])
 
 
 def test_the_resource_table_is_read() -> None:
@@ -91,8 +123,8 @@ def test_where_kernels_are_interpreted_none_is_compiled() -> None:
     """The one excludes the other within a process, and the sentence says so."""
     assert set(CUDA_TARGETS) < set(TARGETS)
     with pytest.raises(OperatorUnavailableError, match="TRITON_INTERPRET=1 is set"):
-        compile_for(builds()[0], "sm_90")
-    assert all(isinstance(build, Build) for build in builds())
+        compile_for(builds("sm_90")[0], "sm_90")
+    assert all(isinstance(build, Build) for build in builds("sm_90"))
 
 
 def test_an_unknown_target_is_a_sentence() -> None:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from engines.card import read_card
+from tests.command_line import run_rushes
 
 
-def _train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("rushes")), "train", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
-
-
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_from_nothing_to_a_model_folder(tmp_path: Path) -> None:
     """VAE, base and export, each stopped before its first step, leave a folder that reads as the built-in model."""
@@ -31,7 +20,7 @@ def test_from_nothing_to_a_model_folder(tmp_path: Path) -> None:
         ("diorama-base", "--run", base, "--vae", f"{vae}/model", "--minutes", "0"),
         ("diorama-base", "--run", base, "--vae", f"{vae}/model", "--export", model),
     ):
-        done = _train(*arguments)
+        done = run_rushes("train", *arguments)
         assert done.returncode == 0, done.stderr
     assert read_card(Path(model)).name == "diorama"
 
@@ -51,7 +40,7 @@ def test_from_nothing_to_a_model_folder(tmp_path: Path) -> None:
 )
 def test_mistakes_get_a_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
     """A missing VAE, an unknown precision, recipe or thread count: exit code 2, no trace."""
-    done = _train(*arguments, "--run", str(tmp_path / "run"))
+    done = run_rushes("train", *arguments, "--run", str(tmp_path / "run"))
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr

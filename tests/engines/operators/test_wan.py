@@ -12,8 +12,8 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
 
 from engines.errors import InvalidModel
-from engines.families import wan_operators
-from engines.families.wan_operators import OperatorBlock, use_operators
+from engines.operators import wan as wan_operators
+from engines.operators.wan import OperatorBlock, use_operators
 from kernels.dispatch import recorded
 
 
@@ -62,8 +62,10 @@ def test_the_swapped_forward_is_diffusers(each_token: bool) -> None:
     assert [name for name, _ in ran] == 2 * [
         "modulated_norm",
         "qk_norm_rope",
+        "attention",
         "gated_norm",
         "qk_norm_rope",
+        "attention",
         "gated_norm",
     ]
 
@@ -71,8 +73,8 @@ def test_the_swapped_forward_is_diffusers(each_token: bool) -> None:
 def test_so_is_the_twins() -> None:
     """The same forward with every Triton kernel in its interpreter, in a process that interprets."""
     code = (
-        "import torch; from tests.engines.test_wan_operators import _small, _inputs\n"
-        "from engines.families.wan_operators import use_operators\n"
+        "import torch; from tests.engines.operators.test_wan import _small, _inputs\n"
+        "from engines.operators.wan import use_operators\n"
         "from kernels.dispatch import Implementation, using\n"
         "model, inputs = _small(), _inputs()\n"
         "with torch.no_grad():\n"

@@ -1,4 +1,4 @@
-"""Our operators in diffusers' Wan transformer: fused norms, modulation, gates, and queries and keys made ready at once.
+"""Our operators in diffusers' Wan transformer: fused norms, modulation and gates, heads made ready at once, attention.
 
 A block is taken apart and put together anew around the same weights under the same names, so that a state dict fits
 either; nothing of diffusers is patched. B batch, L tokens, D width, H heads.
@@ -7,14 +7,15 @@ either; nothing of diffusers is patched. B batch, L tokens, D width, H heads.
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Protocol
 
 import torch
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel, WanTransformerBlock
 from torch import nn
-from torch.nn import functional as F
 
 from engines.errors import InvalidModel
+from kernels.attention import attention
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.reference import gated_residual
 from kernels.rope3d import qk_norm_rope
@@ -24,23 +25,30 @@ KNOWN_DIFFUSERS = ("0.42.",)
 Angles = tuple[torch.Tensor, torch.Tensor]
 
 
+def check_diffusers() -> None:
+    """InvalidModel when diffusers' version is not one whose modules are known."""
+    installed = version("diffusers")
+    if not installed.startswith(KNOWN_DIFFUSERS):
+        raise InvalidModel(
+            f"diffusers {installed} is installed, and the operators know the Wan modules of "
+            f"{', '.join(f'{v}x' for v in KNOWN_DIFFUSERS)}; install one of those or run without operators"
+        )
+
+
 def use_operators(transformer: WanTransformer3DModel) -> None:
     """Puts our operators into every block of `transformer`, in place.
 
     InvalidModel when diffusers' version is not one whose blocks are known, or a block has parts that ours has not.
     """
-    installed = version("diffusers")
-    if not installed.startswith(KNOWN_DIFFUSERS):
-        raise InvalidModel(
-            f"diffusers {installed} is installed, and the operators know the Wan blocks of "
-            f"{', '.join(f'{v}x' for v in KNOWN_DIFFUSERS)}; install one of those or run without operators"
-        )
-    for index, block in enumerate(transformer.blocks):
-        if not isinstance(block, OperatorBlock):
-            transformer.blocks[index] = OperatorBlock(_checked(block, index)).train(block.training)
+    check_diffusers()
+    # All are looked at before any is replaced, so that a refusal leaves the model as it was.
+    known = {i: checked_block(b, i) for i, b in enumerate(transformer.blocks) if not isinstance(b, OperatorBlock)}
+    for index, block in known.items():
+        transformer.blocks[index] = OperatorBlock(block).train(block.training)
 
 
-def _checked(block: nn.Module, index: int) -> WanTransformerBlock:
+def checked_block(block: nn.Module, index: int) -> WanTransformerBlock:
+    """`block`, if it is one that operators are known for; InvalidModel tells what it is otherwise."""
     if not isinstance(block, WanTransformerBlock):
         raise InvalidModel(f"block {index} is a {type(block).__name__}; operators are known for WanTransformerBlock")
     if block.attn2.add_k_proj is not None:
@@ -65,10 +73,7 @@ class OperatorBlock(nn.Module):
     ) -> torch.Tensor:
         """[B, L, D] to [B, L, D]; `temb` is [B, 6, D], or [B, L, 6, D] where every token has its own time."""
         x = hidden_states
-        table = self.scale_shift_table
-        each = (table.unsqueeze(0) if temb.ndim == 4 else table) + temb.float()
-        parts = [m.squeeze(-2) if temb.ndim == 4 else m for m in each.chunk(6, dim=-2)]
-        shift, scale, gate, cross_shift, cross_scale, cross_gate = (m.expand(len(x), -1, -1) for m in parts)
+        shift, scale, gate, cross_shift, cross_scale, cross_gate = modulations(self.scale_shift_table, temb, len(x))
         affine = {"weight": self.norm2.weight, "bias": self.norm2.bias, "eps": self.norm2.eps}
 
         normed = modulated_norm(x, scale=scale, shift=shift, eps=self.norm1.eps)
@@ -78,20 +83,40 @@ class OperatorBlock(nn.Module):
         return gated_residual(x, self.ffn(normed), cross_gate)
 
 
-def attended(attention: WanAttention, x: torch.Tensor, source: torch.Tensor, angles: Angles | None) -> torch.Tensor:
+def modulations(table: torch.Tensor, temb: torch.Tensor, batch: int) -> tuple[torch.Tensor, ...]:
+    """Shift, scale and gate before self-attention, and before the feed-forward: six of [B, 1, D], or [B, L, D]."""
+    each = (table.unsqueeze(0) if temb.ndim == 4 else table) + temb.float()
+    parts = [m.squeeze(-2) if temb.ndim == 4 else m for m in each.chunk(6, dim=-2)]
+    return tuple(m.expand(batch, -1, -1) for m in parts)
+
+
+def attended(module: WanAttention, x: torch.Tensor, source: torch.Tensor, angles: Angles | None) -> torch.Tensor:
     """Multi-head attention of `x` [B, L, D] to `source`, queries and keys normalised and turned by one operator."""
+    out = heads_attended(module, module.to_q(x), module.to_k(source), module.to_v(source), angles)
+    return module.to_out[1](module.to_out[0](out))
+
+
+class Heads(Protocol):
+    """An attention's heads, and the norms of its queries and keys."""
+
+    heads: int
+    norm_q: nn.RMSNorm
+    norm_k: nn.RMSNorm
+
+
+def heads_attended(
+    module: Heads, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, angles: Angles | None
+) -> torch.Tensor:
+    """[B, L, D] of a query [B, L, D], key and value [B, M, D], with the norms and heads of `module`."""
     cos, sin = (None, None) if angles is None else (angles[0][0, :, 0, 0::2], angles[1][0, :, 0, 1::2])
     query, key = qk_norm_rope(
-        attention.to_q(x),
-        attention.to_k(source),
-        attention.norm_q.weight,
-        attention.norm_k.weight,
-        heads=attention.heads,
+        query,
+        key,
+        module.norm_q.weight,
+        module.norm_k.weight,
+        heads=module.heads,
         cos=cos,
         sin=sin,
-        eps=attention.norm_q.eps or torch.finfo(torch.float32).eps,
+        eps=module.norm_q.eps or torch.finfo(torch.float32).eps,
     )
-    value = attention.to_v(source).unflatten(2, (attention.heads, -1))
-    query, key, value = (t.transpose(1, 2) for t in (query, key, value))
-    out = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-    return attention.to_out[1](attention.to_out[0](out))
+    return attention(query, key, value.unflatten(2, (module.heads, -1))).flatten(2)

@@ -1,0 +1,1 @@
+"""Our operators in the modules of each model family, swapped in by name and shape."""

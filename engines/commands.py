@@ -60,6 +60,9 @@ def generate(
     format: Annotated[  # noqa: A002  (the option's name)
         VideoFormat | None, typer.Option("--format", help="Container and codec.", show_default="by the file's ending")
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="eager, or fused: by our operators, which may differ from it in the last digits.")
+    ] = "eager",
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object about the film.")] = False,
 ) -> None:
     """Make one film on this machine, without a server."""
@@ -85,7 +88,7 @@ def generate(
 
     with _Bars.shown() as bars:
         clock = _Clock()
-        result = _generate(folder, request, bars, clock)
+        result = _generate(folder, backend, request, bars, clock)
         bars.enter("write")
         with clock.measure("write"):
             write_video(result.frames, out, fps=request.spec.fps, video_format=video_format)
@@ -94,13 +97,13 @@ def generate(
     _tell(_facts(request, card, out, seconds), as_json=json_output)
 
 
-def _generate(folder: Path, request: GenerationRequest, bars: _Bars, clock: _Clock) -> GenerationResult:
+def _generate(folder: Path, backend: str, request: GenerationRequest, bars: _Bars, clock: _Clock) -> GenerationResult:
     bars.enter("load")
     with clock.measure("load"):
         # Here, not above: torch takes seconds to import, and a wrong option should be told at once.
         from engines import load_engine  # noqa: PLC0415
 
-        engine = load_engine(folder)
+        engine = load_engine(folder, backend=backend)
     for event in engine.generate([request]):
         if isinstance(event, StageEvent):
             bars.enter(event.stage)

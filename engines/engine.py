@@ -32,6 +32,9 @@ from engines.types import (
     StageEvent,
     StepEvent,
 )
+from kernels.configurations import use_measured
+from kernels.tuning import FILE as TUNED_KERNELS
+from kernels.tuning import load_tuned
 
 # Families by the name a model card gives; the module has `load(folder, *, device, dtype) -> Family`.
 FAMILIES = {"wan": "engines.families.wan"}
@@ -213,8 +216,9 @@ def load_engine(
 ) -> Engine:
     """Load a model by built-in name, folder or hub id, ready to generate.
 
-    `device` defaults to cuda where there is one, else cpu; `dtype` ("float32", "bfloat16", "float16") to bfloat16 on
-    cuda and to float32 on a cpu, whatever the weights are stored in. On a cpu this also sets torch's thread count
+    `backend` is a name of `engines.backends`. `device` defaults to cuda where there is one, else cpu; `dtype`
+    ("float32", "bfloat16", "float16") to bfloat16 on cuda and to float32 on a cpu, whatever the weights are stored in.
+    On a cpu this also sets torch's thread count
     (see `engines.threads`). Raises the errors of `engines.errors`.
     """
     prepare = find_backend(backend)  # first: a wrong word should not cost minutes of reading weights
@@ -228,6 +232,8 @@ def load_engine(
         raise UnknownName("dtype", name, DTYPES)
     if where.type == "cpu":
         apply_threads()
+    elif (folder / TUNED_KERNELS).exists():
+        use_measured(load_tuned(folder / TUNED_KERNELS, torch.cuda.get_device_name(where)))
     family = importlib.import_module(FAMILIES[card.family]).load(folder, device=where, dtype=DTYPES[name])
     return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to)
 

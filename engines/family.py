@@ -61,6 +61,13 @@ class Family(Protocol):
         """Frames of one film, uint8 [F, H * spatial, W * spatial, 3] on the CPU; `tiled` needs less memory for it."""
         ...
 
+    def use_operators(self) -> None:
+        """Have our operators compute from now on: Triton's on a GPU, their references elsewhere.
+
+        InvalidModel where the parts are not ones that operators are known for.
+        """
+        ...
+
     def keep_only(self, stage: Stage | None) -> None:
         """Send to host memory what `stage` does not need, and bring back what it does; None brings all back."""
         ...

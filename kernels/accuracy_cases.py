@@ -14,6 +14,7 @@ from kernels.flow_step import euler_step, stochastic_step, unipc_step
 from kernels.masks import BlockCausal, Mask, SlidingTile
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.quantized import Quantized, quantize_rows, quantized_linear, quantized_norm
+from kernels.residual import gated_residual
 from kernels.rope3d import qk_norm_rope
 
 
@@ -54,6 +55,13 @@ def _norm_cases(batch: int, length: int, width: int) -> Iterator[Case]:
             wide=frozenset({"gate"}),
         )
     modulation = (batch, 1, width)
+    yield Case(
+        operator="gated_residual",
+        shape=f"{rows}",
+        inputs=_draws(14, x=rows, branch=rows, gate=modulation),
+        call=lambda v: [gated_residual(v["x"], v["branch"], v["gate"])],
+        wide=frozenset({"gate"}),
+    )
     yield Case(
         operator="gated_norm",
         shape=f"{rows}, no gate, rms",

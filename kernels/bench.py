@@ -15,6 +15,7 @@ from typing import Any
 from kernels.aot import Compiled, compile_for
 from kernels.builds import builds, control
 from kernels.dispatch import OperatorUnavailableError
+from kernels.roofline_tables import roofline_rows
 
 
 def bench_kernels(
@@ -44,6 +45,7 @@ def bench_kernels(
         "kernels": rows,
         "control_caught": bool(controls) and all(c.error is None and c.spills for c in controls),
         "controls": [_row(c, None) for c in controls],
+        "roofline": roofline_rows(),
     }
 
 

@@ -18,7 +18,7 @@ def builds(target: str) -> list[Build]:
     """Every operator's kernels, as they are compiled for `target`."""
     out: list[Build] = []
     for model, width in _WANS.items():
-        out += [*_norms(model, width), _quantized_norm(model, width), *_ropes(model, width)]
+        out += [*_norms(model, width), _quantized_norm(model, width), _residual(model, width), *_ropes(model, width)]
     tiled = [build for operator in TUNABLE for build in tiled_builds(operator, target)]
     return [*out, *_steps(), *tiled, *quantizing_builds(target)]
 
@@ -89,6 +89,23 @@ def _quantized_norm(model: str, width: int) -> Build:
         variant=f"{model} int8",
         signature={**modulated.signature, "out_ptr": "*i8"},
         constants={**modulated.constants, "BRANCH": False, "QUANTIZE": True},
+    )
+
+
+def _residual(model: str, width: int) -> Build:
+    block = next_power_of_2(width)
+    return Build(
+        operator="gated_residual",
+        variant=model,
+        kernel=_residual_kernel,
+        signature={
+            **dict.fromkeys(("x_ptr", "branch_ptr", "out_ptr"), "*bf16"),
+            "gate_ptr": "*fp32",
+            **dict.fromkeys(("tokens", "width", "gate_batch", "gate_token"), "i32"),
+        },
+        constants={"GATE": True, "BLOCK": block},
+        aligned=frozenset({"width", "gate_batch"}),
+        options={"num_warps": warps_for(block)},
     )
 
 
@@ -169,6 +186,12 @@ def _kernel_of(name: str) -> Callable[[], Any]:
         return getattr(flow_step, name)
 
     return load
+
+
+def _residual_kernel() -> Any:
+    from kernels.gpu.residual import gated_residual  # noqa: PLC0415  it loads Triton
+
+    return gated_residual
 
 
 def _norm_forward() -> Any:

@@ -29,7 +29,11 @@ class BackendEntry:
     extra: str | None
 
 
-BACKENDS: dict[str, BackendEntry] = {"eager": BackendEntry(module="engines.backends.eager", extra=None)}
+BACKENDS: dict[str, BackendEntry] = {
+    "eager": BackendEntry(module="engines.backends.eager", extra=None),
+    # Without the extra gpu it runs all the same, by the references.
+    "fused": BackendEntry(module="engines.backends.fused", extra=None),
+}
 
 
 def find_backend(name: str) -> Callable[[Family], Backend]:

@@ -23,6 +23,8 @@ from engines.components import load_diffusers_model, load_text_model, load_token
 from engines.errors import InvalidModel
 from engines.family import EncodedText
 from engines.model_folder import check_weights, read_config, read_index
+from engines.operators.wan import use_operators
+from engines.operators.wan_vae import use_vae_operators
 from engines.row_exact import make_row_exact
 from engines.types import Stage, VideoSpec
 
@@ -59,6 +61,12 @@ class Wan:
         spatial, temporal = config["scale_factor_spatial"], config["scale_factor_temporal"]
         frames = (spec.num_frames - 1) // temporal + 1
         return self.parts.transformer.config["in_channels"], frames, spec.height // spatial, spec.width // spatial
+
+    def use_operators(self) -> None:
+        for transformer in (self.parts.transformer, self.parts.transformer_low):
+            if transformer is not None:
+                use_operators(transformer)
+        use_vae_operators(self.parts.vae)
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> EncodedText:

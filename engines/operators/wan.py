@@ -17,7 +17,7 @@ from torch import nn
 from engines.errors import InvalidModel
 from kernels.attention import attention
 from kernels.modulated_norm import gated_norm, modulated_norm
-from kernels.reference import gated_residual
+from kernels.residual import gated_residual
 from kernels.rope3d import qk_norm_rope
 
 # A block's forward is written out here as these versions have it; another may compute something else.

@@ -10,6 +10,7 @@ from kernels.accuracy_cases import cases
 from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
 from kernels.flow_step import euler_step, stochastic_step, unipc_step
 from kernels.modulated_norm import gated_norm, modulated_norm
+from kernels.residual import gated_residual
 from kernels.rope3d import qk_norm_rope
 
 _CASES = list(cases())
@@ -33,6 +34,14 @@ def test_norms_have_the_gradients_of_their_formula() -> None:
             (x, branch, gate, scale, shift, weight, bias),
             fast_mode=True,
         )
+
+
+def test_a_residual_has_the_gradients_of_its_formula() -> None:
+    """With a gate for all tokens, for each, and without."""
+    for tokens in (1, 5, 0):
+        x, branch = (torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        gate = torch.randn(2, tokens, 6, dtype=torch.float64, requires_grad=True) if tokens else None
+        assert torch.autograd.gradcheck(gated_residual, (x, branch, gate), fast_mode=True)
 
 
 def test_rotation_has_the_gradients_of_its_formula() -> None:
@@ -97,6 +106,8 @@ def test_operators_stay_whole_in_a_graph() -> None:
         (lambda x, m: modulated_norm(x, weight=m[0, 0, :3]), r"the weight is \[3\]"),
         (lambda x, m: gated_norm(x, x[:, :2], m), "they are added"),
         (lambda x, m: gated_norm(x, x, m[..., :3]), "the gate is"),
+        (lambda x, m: gated_residual(x, x[:, :2], m), "the branch is"),
+        (lambda x, m: gated_residual(x, x, m[..., :3]), "the gate is"),
         (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=3), "of 3 even heads"),
         (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=2, cos=x), "cos and sin come together"),
         (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=2, cos=x, sin=x), "do not turn"),

@@ -67,6 +67,7 @@ def test_the_swapped_forward_is_diffusers(each_token: bool) -> None:
         "qk_norm_rope",
         "attention",
         "gated_norm",
+        "gated_residual",
     ]
 
 

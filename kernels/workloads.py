@@ -1,0 +1,104 @@
+"""Each operator as one forward of Wan calls it, at full size on a GPU: what is measured, and what is tuned by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.attention import attention, int8_attention
+from kernels.configurations import target_of
+from kernels.conv3d import causal_conv3d
+from kernels.modulated_norm import gated_norm, modulated_norm
+from kernels.quantized import quantize_rows, quantized_linear, quantized_norm
+from kernels.residual import gated_residual
+from kernels.roofline import CONVS, Cost, WanSize, block_costs, conv_cost
+from kernels.rope3d import qk_norm_rope
+
+_HEAD = 128
+_NO_FP8 = {"sm_80", "sm_86"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One call of an operator, and what it must move and compute at least; `in_eight_bits` says by which bytes."""
+
+    operator: str
+    shape: str
+    cost: Cost
+    in_eight_bits: bool
+    call: Callable[[], object]
+
+
+def workloads(size: WanSize, device: torch.device) -> Iterator[Workload]:
+    """A block's operators at `size` in bf16, made one at a time: some hold gigabytes."""
+    costs = {cost.operator: cost for cost in block_costs(size)}
+    yield from _norms(size, device, costs)
+    yield from _attentions(size, device, costs["attention"])
+    yield from _products(size, device, costs["product, feed-forward in"])
+
+
+def conv_workloads(device: torch.device) -> Iterator[Workload]:
+    """The convolutions of the VAE's decoder."""
+    for size in CONVS:
+        c = size.channels
+        x = _draw(device, 1, c, size.frames, size.rows, size.columns)
+        cache, weight = _draw(device, 1, c, 2, size.rows, size.columns), _draw(device, c, c, 3, 3, 3)
+        x, cache, weight = (t.contiguous(memory_format=torch.channels_last_3d) for t in (x, cache, weight))
+        yield Workload(
+            operator="causal_conv3d",
+            shape=f"{c} channels, {size.frames} x {size.rows} x {size.columns}",
+            cost=conv_cost(size),
+            in_eight_bits=False,
+            call=lambda x=x, w=weight, cache=cache: causal_conv3d(x, w, cache=cache, padding=(1, 1)),
+        )
+
+
+def _norms(size: WanSize, device: torch.device, costs: dict[str, Cost]) -> Iterator[Workload]:
+    x, branch = (_draw(device, 1, size.tokens, size.width) for _ in range(2))
+    gate, scale, shift = (_draw(device, 1, 1, size.width).float() for _ in range(3))
+    weight = _draw(device, size.width)
+    heads = size.width // _HEAD
+    angles = torch.rand(size.tokens, _HEAD // 2, device=device)
+    calls: dict[str, tuple[str, bool, Callable[[], object]]] = {
+        "modulated_norm": ("modulated_norm", False, lambda: modulated_norm(x, scale=scale, shift=shift)),
+        "quantized_norm": ("modulated_norm", True, lambda: quantized_norm(x, scale=scale, shift=shift)),
+        "gated_norm": ("gated_norm, modulated", False, lambda: gated_norm(x, branch, gate, scale=scale, shift=shift)),
+        "gated_residual": ("gated_residual", False, lambda: gated_residual(x, branch, gate)),
+        "qk_norm_rope": (
+            "qk_norm_rope",
+            False,
+            lambda: qk_norm_rope(x, branch, weight, weight, heads=heads, cos=angles.cos(), sin=angles.sin()),
+        ),
+    }
+    for operator, (row, eight, call) in calls.items():
+        yield Workload(operator=operator, shape=size.name, cost=costs[row], in_eight_bits=eight, call=call)
+
+
+def _attentions(size: WanSize, device: torch.device, cost: Cost) -> Iterator[Workload]:
+    q, k, v = (_draw(device, 1, size.tokens, size.width // _HEAD, _HEAD) for _ in range(3))
+    for operator, call in (("attention", attention), ("int8_attention", int8_attention)):
+        yield Workload(
+            operator=operator, shape=size.name, cost=cost, in_eight_bits=False, call=lambda c=call: c(q, k, v)
+        )
+
+
+def _products(size: WanSize, device: torch.device, cost: Cost) -> Iterator[Workload]:
+    x, weight = _draw(device, 1, size.tokens, size.width), _draw(device, size.inner, size.width)
+    for dtype in (torch.int8, torch.float8_e4m3fn):
+        if dtype != torch.int8 and target_of(device) in _NO_FP8:
+            continue
+        rounded = quantize_rows(x, dtype), quantize_rows(weight, dtype)
+        yield Workload(
+            operator="quantized_linear",
+            shape=f"{size.name}, {str(dtype).removeprefix('torch.')}",
+            cost=cost,
+            in_eight_bits=True,
+            call=lambda r=rounded: quantized_linear(*r, dtype=torch.bfloat16, gelu=True),
+        )
+
+
+def _draw(device: torch.device, *shape: int) -> Tensor:
+    return torch.randn(shape, device=device, dtype=torch.bfloat16)

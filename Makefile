@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1
 PROMPT ?= a red ball rolls over a green meadow
 OUT ?= film.mp4
 
-.PHONY: help serve generate test test-long test-queue gpu-check lint format clean
+.PHONY: help serve generate test test-long test-queue gpu-check kernels-check lint format clean
 
 help: ## Show this list
 	@echo "make serve                                  start the server on http://127.0.0.1:8000"
@@ -52,6 +52,11 @@ gpu-check: $(VENV)/installed-dev ## Run what needs an NVIDIA GPU, on one; its re
 	  { echo "torch sees no NVIDIA GPU here, so there is nothing to check" >&2; exit 2; }
 	@mkdir -p build
 	$(TEST_ENV) TRITON_INTERPRET=0 $(PY) -m pytest -m gpu --junit-xml build/gpu-check.xml $(ARGS)
+
+kernels-check: $(VENV)/installed-dev ## Compile the operators by another Triton than the pinned one
+	@test -n "$(TRITON)" || { echo "say which: make kernels-check TRITON=3.9.0" >&2; exit 2; }
+	$(PIP) install --quiet --no-deps --upgrade --target build/triton-$(TRITON) triton==$(TRITON)
+	PYTHONPATH=build/triton-$(TRITON) $(VENV)/bin/rushes bench kernels $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check

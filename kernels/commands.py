@@ -24,9 +24,6 @@ def kernels(
     roofline: Annotated[
         bool, typer.Option("--roofline", help="Print the tables of bytes and floors alone; nothing is compiled.")
     ] = False,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Time each operator on the GPU that is here, beside its floor, as well.")
-    ] = False,
     tune: Annotated[
         Path | None, typer.Option(help="Try the configurations worth it on the GPU that is here; write the best there.")
     ] = None,
@@ -34,7 +31,7 @@ def kernels(
 ) -> None:
     """Compile every Triton kernel for every GPU, read registers and spills, and hold it to fp64 in the interpreter.
 
-    Exit code 1 when one does not compile or spills, or the kernel that must spill is not caught.
+    Where there is a GPU, time each operator on it, too, beside the least that its data sheet allows. Exit code 1 when one does not compile or spills, or the kernel that must spill is not caught.
     """
     from kernels.aot import TARGETS  # noqa: PLC0415  when called
     from kernels.bench import bench_kernels, faults  # noqa: PLC0415  when called
@@ -52,7 +49,7 @@ def kernels(
         if tune is not None:
             _tune(tune, status.update)
             return
-        measurements = _measured(status.update) if measure else []
+        measurements = _measured(status.update)
         found = bench_kernels(target or TARGETS, status.update, operator or ()) | {"measured": measurements}
     if json_output:
         sys.stdout.write(json.dumps(found) + "\n")
@@ -76,9 +73,11 @@ def _tune(path: Path, report: Callable[[str], None]) -> None:
 
 
 def _measured(report: Callable[[str], None]) -> list[dict[str, Any]]:
+    import torch  # noqa: PLC0415  when called
+
     from kernels.measuring import measured  # noqa: PLC0415  when called
 
-    return measured(report)
+    return measured(report) if torch.cuda.is_available() else []
 
 
 def _measured_line(row: dict[str, Any]) -> str:

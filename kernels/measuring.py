@@ -50,7 +50,7 @@ def measured(report: Callable[[str], None]) -> list[dict[str, Any]]:
 def gpu_here() -> torch.device:
     """The current GPU; OperatorUnavailableError where there is none."""
     if not torch.cuda.is_available():
-        raise OperatorUnavailableError("torch sees no GPU here, so nothing can be measured; leave --measure away")
+        raise OperatorUnavailableError("torch sees no GPU here, so nothing can be measured or tuned")
     return torch.device("cuda", torch.cuda.current_device())
 
 

@@ -136,37 +136,36 @@ def norm_backward(  # noqa: C901, PLR0912, PLR0915  branches are compiled away, 
             x = tl.where(here, x - tl.sum(x, 0) / width, 0.0)
         r = tl.rsqrt(tl.sum(x * x, 0) / width + eps)
         n = x * r
-        inner = n
         gm = g
         if SHIFT:
             dshift += g
         if SCALE:
             at = batch.to(tl.int64) * scale_batch + token * scale_token
             gm = g * (1.0 + tl.load(scale_ptr + at + column, mask=here, other=0.0).to(tl.float32))
+            inner = n
+            if WEIGHT:
+                inner = inner * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
+            if BIAS:
+                inner = inner + tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
+            dscale += g * inner
         if BIAS:
             dbias += gm
         if WEIGHT:
-            weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
             dweight += gm * n
-            inner = n * weight
-            gm = gm * weight
-        if BIAS:
-            inner = inner + tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
-        if SCALE:
-            dscale += g * inner
+            gm = gm * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
         dx = gm - n * (tl.sum(gm * n, 0) / width)
         if not RMS:
             dx = dx - tl.sum(gm, 0) / width
         dx = dx * r
         if BRANCH:
             dx += tl.load(residual_gradient_ptr + row + column, mask=here, other=0.0).to(tl.float32)
-            dbranch = dx
+        tl.store(dx_ptr + row + column, dx.to(dx_ptr.dtype.element_ty), mask=here)
+        if BRANCH:
             if GATE:
                 at = batch.to(tl.int64) * gate_batch + token * gate_token
                 dgate += dx * tl.load(branch_ptr + row + column, mask=here, other=0.0).to(tl.float32)
-                dbranch = dx * tl.load(gate_ptr + at + column, mask=here, other=0.0).to(tl.float32)
-            tl.store(dbranch_ptr + row + column, dbranch.to(dbranch_ptr.dtype.element_ty), mask=here)
-        tl.store(dx_ptr + row + column, dx.to(dx_ptr.dtype.element_ty), mask=here)
+                dx = dx * tl.load(gate_ptr + at + column, mask=here, other=0.0).to(tl.float32)
+            tl.store(dbranch_ptr + row + column, dx.to(dbranch_ptr.dtype.element_ty), mask=here)
     at = (batch.to(tl.int64) * tl.num_programs(0) + part) * width + column
     if SHIFT:
         tl.store(dshift_ptr + at, dshift, mask=inside)

@@ -7,9 +7,13 @@ import torch
 
 from kernels.accuracy import TOLERANCES, Case, error_of, poisoned_buffers, tolerance
 from kernels.accuracy_cases import cases
+from kernels.attention import attention, int8_attention
+from kernels.conv3d import causal_conv3d
 from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
 from kernels.flow_step import euler_step, stochastic_step, unipc_step
+from kernels.masks import BlockCausal
 from kernels.modulated_norm import gated_norm, modulated_norm
+from kernels.quantized import quantize_rows, quantized_linear, quantized_norm
 from kernels.residual import gated_residual
 from kernels.rope3d import qk_norm_rope
 
@@ -95,6 +99,88 @@ def test_operators_stay_whole_in_a_graph() -> None:
     assert torch.equal(exported.module()(*inputs), want)
     torch.compiler.reset()
     assert torch.allclose(torch.compile(_Norms(), fullgraph=True, backend="aot_eager")(*inputs), want)
+
+
+class _Products(torch.nn.Module):
+    def forward(self, x: torch.Tensor, weight: torch.Tensor, film: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+        rounded = quantized_norm(x)
+        y = quantized_linear(rounded, quantize_rows(weight), dtype=x.dtype, gelu=True, residual=x)
+        heads = gated_residual(x, y, None).unflatten(2, (2, -1))
+        seen = attention(heads, heads, heads, mask=BlockCausal(chunk=2)) + int8_attention(heads, heads, heads)
+        return seen.sum() + causal_conv3d(film, taps, padding=(1, 1)).sum()
+
+
+def test_products_stay_whole_in_a_graph() -> None:
+    """The same for attention, products in 8 bits and the convolution."""
+    inputs = torch.randn(2, 6, 8), torch.randn(8, 8), torch.randn(1, 2, 3, 4, 4), torch.randn(2, 2, 3, 3, 3)
+    with torch.no_grad():
+        want = _Products()(*inputs)
+        exported = torch.export.export(_Products(), inputs)
+        names = {
+            str(node.target).removeprefix("rushes.") for node in exported.graph.nodes if "rushes." in str(node.target)
+        }
+        whole = ("quantized_norm", "quantize_rows", "quantized_linear", "gated_residual", "attention", "int8_attention")
+        assert names == {f"{name}.default" for name in (*whole, "causal_conv3d")}
+        assert torch.equal(exported.module()(*inputs), want)
+        torch.compiler.reset()
+        assert torch.allclose(torch.compile(_Products(), fullgraph=True, backend="aot_eager")(*inputs), want)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda **v: quantize_rows(v["x"], torch.int16),
+            "torch.int16 is no 8-bit format; use torch.int8 or torch.float8",
+        ),
+        (lambda **v: quantize_rows(v["x"][..., :0]), "must have 1 to 32768 values"),
+        (
+            lambda **v: quantized_linear(quantize_rows(v["x"]), quantize_rows(v["w"][:, :3]), dtype=v["x"].dtype),
+            r"\[out, in\] of one",
+        ),
+        (
+            lambda **v: quantized_linear(
+                quantize_rows(v["x"]), quantize_rows(v["w"], torch.float8_e4m3fn), dtype=v["x"].dtype
+            ),
+            "of one",
+        ),
+        (
+            lambda **v: quantized_linear(
+                quantize_rows(v["x"]), quantize_rows(v["w"]), v["w"][0, :3], dtype=v["x"].dtype
+            ),
+            "the bias is",
+        ),
+        (
+            lambda **v: quantized_linear(
+                quantize_rows(v["x"]), quantize_rows(v["w"]), dtype=v["x"].dtype, residual=v["x"][..., :3]
+            ),
+            "residual",
+        ),
+        (
+            lambda **v: quantized_linear(
+                quantize_rows(v["x"]), quantize_rows(v["w"]), dtype=v["x"].dtype, gate=v["x"][:, :3]
+            ),
+            "the gate is",
+        ),
+        (lambda **v: causal_conv3d(v["x"], v["w"]), "x is"),
+        (lambda **v: causal_conv3d(torch.zeros(1, 2, 1, 2, 2), torch.zeros(2, 2, 1, 3, 3)), "are smaller than"),
+        (
+            lambda **v: causal_conv3d(
+                torch.zeros(1, 2, 1, 3, 3), torch.zeros(2, 2, 3, 3, 3), cache=torch.zeros(1, 2, 3, 3, 3)
+            ),
+            "looks back at 2",
+        ),
+        (
+            lambda **v: causal_conv3d(torch.zeros(1, 2, 1, 3, 3), torch.zeros(2, 2, 3, 3, 3), torch.zeros(3)),
+            "the bias is",
+        ),
+    ],
+)
+def test_products_that_do_not_fit_are_refused(call: object, sentence: str) -> None:
+    """One sentence with the shapes or formats seen."""
+    assert callable(call)
+    with pytest.raises(ValueError, match=sentence):
+        call(x=torch.randn(2, 5, 8), w=torch.randn(8, 8))
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,18 @@ def test_what_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidModel, match="block 0 is a Identity"):
         use_operators(model)
     assert not any(isinstance(block, OperatorBlock) for block in model.blocks)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)], ids=str)
+def test_so_is_the_forward_on_a_gpu(dtype: torch.dtype, bound: float) -> None:
+    """With every Triton kernel compiled; fp32 products may go by another order there, bf16 keeps eight bits."""
+    model = _small().to("cuda", dtype)
+    inputs = {k: v.to("cuda", dtype if v.is_floating_point() else v.dtype) for k, v in _inputs().items()}
+    with torch.no_grad():
+        (want,) = model(**inputs, return_dict=False)
+        use_operators(model)
+        with recorded() as ran:
+            (got,) = model(**inputs, return_dict=False)
+    assert {way.value for name, way in ran if name != "attention"} == {"triton"}
+    assert float((got - want).abs().max() / want.abs().max()) <= bound

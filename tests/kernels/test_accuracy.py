@@ -126,61 +126,32 @@ def test_products_stay_whole_in_a_graph() -> None:
         assert torch.allclose(torch.compile(_Products(), fullgraph=True, backend="aot_eager")(*inputs), want)
 
 
+_X, _FILM, _TAPS = torch.ones(2, 5, 8), torch.ones(1, 2, 1, 3, 3), torch.ones(2, 2, 3, 3, 3)
+_ROWS, _WEIGHT = quantize_rows(_X), quantize_rows(torch.ones(8, 8))
+_FP32 = torch.float32
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (
-            lambda **v: quantize_rows(v["x"], torch.int16),
-            "torch.int16 is no 8-bit format; use torch.int8 or torch.float8",
-        ),
-        (lambda **v: quantize_rows(v["x"][..., :0]), "must have 1 to 32768 values"),
-        (
-            lambda **v: quantized_linear(quantize_rows(v["x"]), quantize_rows(v["w"][:, :3]), dtype=v["x"].dtype),
-            r"\[out, in\] of one",
-        ),
-        (
-            lambda **v: quantized_linear(
-                quantize_rows(v["x"]), quantize_rows(v["w"], torch.float8_e4m3fn), dtype=v["x"].dtype
-            ),
-            "of one",
-        ),
-        (
-            lambda **v: quantized_linear(
-                quantize_rows(v["x"]), quantize_rows(v["w"]), v["w"][0, :3], dtype=v["x"].dtype
-            ),
-            "the bias is",
-        ),
-        (
-            lambda **v: quantized_linear(
-                quantize_rows(v["x"]), quantize_rows(v["w"]), dtype=v["x"].dtype, residual=v["x"][..., :3]
-            ),
-            "residual",
-        ),
-        (
-            lambda **v: quantized_linear(
-                quantize_rows(v["x"]), quantize_rows(v["w"]), dtype=v["x"].dtype, gate=v["x"][:, :3]
-            ),
-            "the gate is",
-        ),
-        (lambda **v: causal_conv3d(v["x"], v["w"]), "x is"),
-        (lambda **v: causal_conv3d(torch.zeros(1, 2, 1, 2, 2), torch.zeros(2, 2, 1, 3, 3)), "are smaller than"),
-        (
-            lambda **v: causal_conv3d(
-                torch.zeros(1, 2, 1, 3, 3), torch.zeros(2, 2, 3, 3, 3), cache=torch.zeros(1, 2, 3, 3, 3)
-            ),
-            "looks back at 2",
-        ),
-        (
-            lambda **v: causal_conv3d(torch.zeros(1, 2, 1, 3, 3), torch.zeros(2, 2, 3, 3, 3), torch.zeros(3)),
-            "the bias is",
-        ),
+        (lambda: quantize_rows(_X, torch.int16), "torch.int16 is no 8-bit format; use torch.int8 or torch.float8"),
+        (lambda: quantize_rows(_X[..., :0]), "must have 1 to 32768 values"),
+        (lambda: quantized_linear(_ROWS, quantize_rows(_X[0, :, :3]), dtype=_FP32), r"\[out, in\] of one format"),
+        (lambda: quantized_linear(_ROWS, quantize_rows(_X[0], torch.float8_e4m3fn), dtype=_FP32), "of one format"),
+        (lambda: quantized_linear(_ROWS, _WEIGHT, _X[0, 0, :3], dtype=_FP32), "the bias is"),
+        (lambda: quantized_linear(_ROWS, _WEIGHT, dtype=_FP32, residual=_X[..., :3]), "the residual is"),
+        (lambda: quantized_linear(_ROWS, _WEIGHT, dtype=_FP32, gate=_X[:, :3]), "the gate is"),
+        (lambda: causal_conv3d(_X, _TAPS), "x is"),
+        (lambda: causal_conv3d(_FILM[..., :2], _TAPS), "are smaller than"),
+        (lambda: causal_conv3d(_FILM, _TAPS, cache=torch.ones(1, 2, 3, 3, 3)), "looks back at 2"),
+        (lambda: causal_conv3d(_FILM, _TAPS, torch.ones(3)), "the bias is"),
     ],
 )
 def test_products_that_do_not_fit_are_refused(call: object, sentence: str) -> None:
     """One sentence with the shapes or formats seen."""
     assert callable(call)
     with pytest.raises(ValueError, match=sentence):
-        call(x=torch.randn(2, 5, 8), w=torch.randn(8, 8))
+        call()
 
 
 @pytest.mark.parametrize(

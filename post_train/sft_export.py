@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from engines.model_folder import check_weights, read_config, read_header
 from engines.whole_writes import folder_appearing_whole
 from post_train.lora import Lora, save_lora
 
+_LONGEST_NAME = 100  # what a card allows
 _STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NOT_INHERITED = {"transformer", "manifest.json", "README.md", CARD_FILE}
 _README = """# {name}, fine-tuned
@@ -52,9 +53,14 @@ def export_transformer(folder: Path, parent: Path, weights: dict[str, torch.Tens
                 copy = shutil.copytree if item.is_dir() else shutil.copy2
                 copy(item, part / item.name)
         _save_transformer(part / "transformer", parent / "transformer", weights)
-        card = read_card(parent)
+        card = replace(read_card(parent), name=fine_tuned_name(str(manifest["parent_name"]), str(manifest["recipe"])))
         (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
         _write_origin(part, manifest, how="the folder with `WanPipeline.from_pretrained`")
+
+
+def fine_tuned_name(parent: str, recipe: str) -> str:
+    """What a fine-tuned model is called when it is served: by its parent and its recipe, and never as its parent."""
+    return recipe if recipe.startswith(f"{parent}-") else f"{parent}-{recipe}"[:_LONGEST_NAME]
 
 
 def export_lora(folder: Path, transformer: WanTransformer3DModel, lora: Lora, manifest: dict[str, Any]) -> None:

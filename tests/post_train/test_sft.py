@@ -17,6 +17,7 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
+from engines.card import read_card
 from engines.engine import load_engine
 from engines.errors import EngineError, InvalidModel
 from post_train.algorithms.sft import text_columns
@@ -110,6 +111,8 @@ def test_a_full_run_leaves_a_folder_that_diffusers_loads(tiny_wan: Path, clips: 
     for name in ("vae", "text_encoder"):
         one, two = (next((f / name).glob("*.safetensors")).read_bytes() for f in (tiny_wan, model))
         assert one == two
+    card, of_parent = read_card(model), read_card(tiny_wan)
+    assert card == replace(of_parent, name=f"{of_parent.name}-{run.recipe.name}"), "served under a name of its own"
     assert load_engine(model).card.defaults.flow_shift == 3.0
     parent = load_transformer(tiny_wan, torch.float32).state_dict()
     assert not torch.equal(parent["proj_out.weight"], average["proj_out.weight"])

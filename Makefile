@@ -9,6 +9,8 @@ PIP := $(PY) -m pip --disable-pip-version-check
 LOCK := pyproject.toml constraints.txt
 # Two threads beside other work can be twenty times slower than one, and tests share their machine.
 TEST_ENV := OMP_NUM_THREADS=1
+# One more than there are cores, up to eight: many tests wait for a process or a lease.
+TEST_WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -lt 8 ] && echo $$((n + 1)) || echo 8)
 
 PROMPT ?= a red ball rolls over a green meadow
 OUT ?= film.mp4
@@ -37,7 +39,7 @@ generate: $(VENV)/installed ## Make one video
 	@exec $(VENV)/bin/rushes generate --prompt "$$FILM_PROMPT" --out "$$FILM_OUT" $(ARGS)
 
 test: lint ## Run everything that must be green
-	$(TEST_ENV) $(PY) -m pytest -m "not long and not gpu" -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+	$(TEST_ENV) $(PY) -m pytest -m "not long and not gpu" -n $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 test-long: $(VENV)/installed-dev
 	$(TEST_ENV) $(PY) -m pytest -m "long and not gpu" --timeout=3600 $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels.accuracy import TOLERANCES, Case, error_of, poisoned_buffers, tolerance
+from kernels.accuracy import Case, error_of, poisoned_buffers, tolerance
 from kernels.accuracy_cases import cases
 from kernels.attention import attention, int8_attention
 from kernels.conv3d import causal_conv3d
@@ -20,7 +20,7 @@ from kernels.rope3d import qk_norm_rope
 _CASES = list(cases())
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float16, marks=pytest.mark.long)], ids=str)
 @pytest.mark.parametrize("case", _CASES, ids=lambda c: f"{c.operator} {c.shape}")
 def test_the_twin_is_the_reference(case: Case, dtype: torch.dtype) -> None:
     """Outputs and gradients agree with the reference in fp64 within the table, buffers being poisoned."""

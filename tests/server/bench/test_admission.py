@@ -27,6 +27,7 @@ def _found(*options: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_small_flood_keeps_to_its_bounds() -> None:
     """What waits never exceeds the bound, every refusal says when to come back, the quiet tenant is served first."""

@@ -72,6 +72,7 @@ def test_the_gateway_killed(stack: Stack) -> None:
     assert stack.finish(job["id"])["state"] == "succeeded"
 
 
+@pytest.mark.long
 def test_restarts_keep_jobs_and_films(patient_model: Path, tmp_path: Path) -> None:
     """After SIGTERM, and after SIGKILL, the next start serves the finished film and makes the waiting ones.
 

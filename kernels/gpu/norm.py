@@ -128,7 +128,7 @@ def norm_backward(  # noqa: C901, PLR0912, PLR0915  branches are compiled away, 
     dbias = tl.zeros([BLOCK], tl.float32)
     for i in range(ROWS):
         token = part * ROWS + i
-        here = inside & (token < tokens)
+        here = column < tl.where(token < tokens, width, 0)
         row = (batch.to(tl.int64) * tokens + token) * width
         g = tl.load(gradient_ptr + row + column, mask=here, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + row + column, mask=here, other=0.0).to(tl.float32)

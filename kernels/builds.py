@@ -18,7 +18,7 @@ def builds(target: str) -> list[Build]:
     """Every operator's kernels, as they are compiled for `target`."""
     out: list[Build] = []
     for model, width in _WANS.items():
-        out += [*_norms(model, width), _quantized_norm(model, width), _residual(model, width), *_ropes(model, width)]
+        out += [*_norms(model, width), *_alone(model, width), _residual(model, width), *_ropes(model, width)]
     tiled = [build for operator in TUNABLE for build in tiled_builds(operator, target)]
     return [*out, *_steps(), *tiled, *quantizing_builds(target)]
 
@@ -80,16 +80,21 @@ def _norms(model: str, width: int) -> list[Build]:
     ]
 
 
-def _quantized_norm(model: str, width: int) -> Build:
-    """The modulated norm whose row leaves in int8; it has no branch, for the product before added it."""
-    modulated = next(b for b in _norms(model, width) if b.variant.endswith("modulated forward"))
-    return replace(
-        modulated,
-        operator="quantized_norm",
-        variant=f"{model} int8",
-        signature={**modulated.signature, "out_ptr": "*i8"},
-        constants={**modulated.constants, "BRANCH": False, "QUANTIZE": True},
-    )
+def _alone(model: str, width: int) -> list[Build]:
+    """The modulated norm with no branch to add, and the same with its row leaving in int8."""
+    fused = next(b for b in _norms(model, width) if b.variant.endswith("modulated forward"))
+    constants = {**fused.constants, "BRANCH": False}
+    rounded = {**fused.signature, "out_ptr": "*i8"}
+    return [
+        replace(fused, operator="modulated_norm", variant=model, constants=constants),
+        replace(
+            fused,
+            operator="quantized_norm",
+            variant=f"{model} int8",
+            signature=rounded,
+            constants={**constants, "QUANTIZE": True},
+        ),
+    ]
 
 
 def _residual(model: str, width: int) -> Build:

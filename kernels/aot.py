@@ -39,7 +39,6 @@ class Build:
     constants: Mapping[str, Any]
     aligned: frozenset[str] = frozenset()
     options: Mapping[str, int] = field(default_factory=dict)
-    matrix: bool = False
 
     @property
     def name(self) -> str:

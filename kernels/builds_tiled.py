@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from kernels.aot import Build
-from kernels.configurations import Configuration, configurations
+from kernels.configurations import NO_FP8, Configuration, configurations
 
 _HEAD = 128
 _MASKS = {"all": 0, "block-causal": 1, "sliding tile": 2}
 _NUMBERS = ("a", "b", "c", "tiles_t", "tiles_h", "tiles_w", "window_t", "window_h", "window_w")
 _FORMATS = {"int8": "*i8", "fp8": "*fp8e4nv"}
-# NVIDIA's GPUs before these multiply no fp8.
-_NO_FP8 = frozenset({"sm_80"})
 # What follows a product in a block of Wan: nothing but the bias, GELU, or the gated residual.
 _EPILOGUES = {"bias": (False, False), "GELU": (True, False), "gated residual": (False, True)}
 
@@ -29,7 +27,7 @@ def tiled_builds(operator: str, target: str, configuration: Configuration | None
         return [
             _linear(f"{name}, {epilogue}", kind, gelu=gelu, gated=gated, configuration=chosen)
             for name, kind in _FORMATS.items()
-            if name == "int8" or target not in _NO_FP8
+            if name == "int8" or target not in NO_FP8
             for epilogue, (gelu, gated) in _EPILOGUES.items()
         ]
     return [
@@ -54,7 +52,7 @@ def quantizing_builds(target: str) -> list[Build]:
             options={"num_warps": 16},
         )
         for name, kind in _FORMATS.items()
-        if name == "int8" or target not in _NO_FP8
+        if name == "int8" or target not in NO_FP8
     ]
     return [*(_blocks(name, block, mean=mean) for name, block, mean in sides), *rows]
 
@@ -79,7 +77,6 @@ def _attention(operator: str, name: str, kind: int, configuration: Configuration
         constants={"MASK": kind, "INT8": int8, "WIDTH": _HEAD, **configuration.blocks},
         aligned=frozenset({"width"}),
         options=_options(configuration),
-        matrix=True,
     )
 
 
@@ -109,7 +106,6 @@ def _linear(name: str, kind: str, *, gelu: bool, gated: bool, configuration: Con
         },
         aligned=frozenset({"n_out", "n_in", "gate_batch"}),
         options=_options(configuration),
-        matrix=True,
     )
 
 
@@ -132,7 +128,6 @@ def _conv(name: str, taps: tuple[int, int, int], configuration: Configuration, *
         },
         aligned=frozenset({"n_in", "n_out"}),
         options=_options(configuration),
-        matrix=True,
     )
 
 

@@ -65,6 +65,9 @@ _CHOICES: dict[str, dict[str, tuple[Configuration, ...]]] = {
         _AMD: _product((128, 64, 32, 4, 2), (128, 128, 32, 8, 2), (64, 64, 32, 4, 2), (128, 32, 64, 4, 2)),
     },
 }
+NO_FP8 = frozenset({"sm_80", "sm_86"})
+"""NVIDIA's GPUs that multiply no fp8."""
+
 _CHOICES["int8_attention"] = _CHOICES["attention"]
 TUNABLE = tuple(_CHOICES)
 """Operators that have a choice."""

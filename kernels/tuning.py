@@ -86,11 +86,12 @@ def tune(report: Callable[[str], None]) -> tuple[str, dict[str, Configuration]]:
     from kernels.workloads import conv_workloads, workloads  # noqa: PLC0415  with torch
 
     device = gpu_here()
+    known = [*workloads(SIZES[0], device), *conv_workloads(device)]
     best: dict[str, Configuration] = {}
     for operator in TUNABLE:
         candidates = [configuration for configuration, _ in shortlist(operator, target_of(device))]
         times = dict.fromkeys(range(len(candidates)), 0.0)
-        for workload in (*workloads(SIZES[0], device), *conv_workloads(device)):
+        for workload in known:
             if workload.operator == operator:
                 for i, configuration in enumerate(candidates):
                     report(f"{operator}: {i + 1} of {len(candidates)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import attention, int8_attention
-from kernels.configurations import target_of
+from kernels.configurations import NO_FP8, target_of
 from kernels.conv3d import causal_conv3d
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.quantized import quantize_rows, quantized_linear, quantized_norm
@@ -18,7 +18,6 @@ from kernels.roofline import CONVS, Cost, WanSize, block_costs, conv_cost
 from kernels.rope3d import qk_norm_rope
 
 _HEAD = 128
-_NO_FP8 = {"sm_80", "sm_86"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ def _attentions(size: WanSize, device: torch.device, cost: Cost) -> Iterator[Wor
 def _products(size: WanSize, device: torch.device, cost: Cost) -> Iterator[Workload]:
     x, weight = _draw(device, 1, size.tokens, size.width), _draw(device, size.inner, size.width)
     for dtype in (torch.int8, torch.float8_e4m3fn):
-        if dtype != torch.int8 and target_of(device) in _NO_FP8:
+        if dtype != torch.int8 and target_of(device) in NO_FP8:
             continue
         rounded = quantize_rows(x, dtype), quantize_rows(weight, dtype)
         yield Workload(

@@ -200,8 +200,8 @@ def test_a_shipped_judge_reads_larger_films(role: Role, clips: list[Clip]) -> No
 
 
 @pytest.mark.parametrize("role", SHIPPED)
-def test_a_shipped_judge_sees_what_people_saw(role: Role) -> None:
-    """On 200 films of the base, labelled by eye without their prompts, it agrees on 90 % of every attribute."""
+def test_a_shipped_judge_sees_what_labellers_saw(role: Role) -> None:
+    """On 200 films of the base, labelled from pictures without their prompts, it agrees on 90 % of every attribute."""
     labelled = read_labelled(LABELLED)
     assert len(labelled) >= 200
     accuracy = read_card(judge_folder(role)).conditions["labelled"].accuracy

@@ -19,7 +19,7 @@ from server.artifacts.filesystem import FilesystemArtifacts
 from server.keys.ring import KeyRing
 from server.pool import pool_of
 from server.queue.client import JobQueue
-from server.queue.connection import connect, heed_cancellation
+from server.queue.connection import connect
 from server.queue.types import Ahead, JobRecord, WorkerNotice, WorkerState
 from server.settings import Settings
 from server.webhooks.secrets_file import SecretsFile
@@ -122,7 +122,6 @@ class Services:
                 if not reachable:
                     _log.info("the queue can be reached again")
                 reachable = True
-            heed_cancellation()
             await asyncio.sleep(_REAP_EVERY_S)
 
     def estimate(self, record: JobRecord, ahead: Ahead | None) -> float | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import redis.asyncio as redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -36,7 +38,7 @@ def connect(
     _require_redis(url)
     if not allow_without_password:
         _require_protected(url)
-    return redis.Redis.from_url(
+    pool = redis.ConnectionPool.from_url(
         url,
         decode_responses=True,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
@@ -46,16 +48,44 @@ def connect(
         # No CLIENT SETINFO: Redis 7.0 does not know it, and a user with no more rights than needed may not say it.
         driver_info=None,
     )
+    pool.connection_class = _HEEDFUL[pool.connection_class]
+    return redis.Redis.from_pool(pool)
 
 
-def heed_cancellation() -> None:
-    """End a task that has been cancelled; a loop over calls to Redis asks this on each turn.
+class _HeedsCancellation(AbstractConnection):
+    """A connection that lets no cancellation be lost.
 
-    The client waits with `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation; the task's count remains.
+    The client sends with `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes as it ends
+    (3.12 made it anew: python/cpython#96764); what must stop, or ends by a time-out, would then go on.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        await super().send_packed_command(command, check_health)
+        if task and task.cancelling() > before:
+            # What was sent will be answered, and the next to use this connection must not read that.
+            await self.disconnect(nowait=True)
+            raise asyncio.CancelledError
+
+
+class _TcpConnection(_HeedsCancellation, redis.Connection):
+    pass
+
+
+class _TlsConnection(_HeedsCancellation, redis.SSLConnection):
+    pass
+
+
+class _UnixConnection(_HeedsCancellation, redis.UnixDomainSocketConnection):
+    pass
+
+
+_HEEDFUL: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    redis.Connection: _TcpConnection,
+    redis.SSLConnection: _TlsConnection,
+    redis.UnixDomainSocketConnection: _UnixConnection,
+}
 
 
 def _require_redis(url: str) -> None:

@@ -18,7 +18,6 @@ from redis.exceptions import RedisError
 from server.outbound.destination import destination_of
 from server.outbound.errors import OutboundError, UnreachableError, UrlRefusedError
 from server.outbound.fetcher import Fetcher
-from server.queue.connection import heed_cancellation
 from server.webhooks.lanes import Lanes
 from server.webhooks.outbox import Delivery, Outbox
 from server.webhooks.schedule import RETRY_DELAYS_S, delay_after
@@ -91,7 +90,6 @@ class WebhookSender:
                         _log.warning("the outbox cannot be reached: %s", type(error).__name__)
                     reachable = False
                     await asyncio.sleep(_REDIS_PAUSE_S)
-                heed_cancellation()
 
     async def _empty(self, group: asyncio.TaskGroup) -> NoReturn:
         loop = asyncio.get_running_loop()
@@ -114,7 +112,6 @@ class WebhookSender:
                 task.add_done_callback(self._running.discard)
             if len(self._running) >= _MOST_AT_ONCE:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
-            heed_cancellation()
 
     def _free(self, share: int) -> int:
         return max(1, (_MOST_AT_ONCE - len(self._running)) // share)
@@ -240,7 +237,6 @@ class WebhookSender:
                 if loop.time() > deadline:
                     raise
                 await asyncio.sleep(_REDIS_PAUSE_S)
-                heed_cancellation()
             else:
                 return
 

@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 from engines.video import file_suffix
 from server.artifacts.filesystem import FilesystemArtifacts, StorageError
 from server.queue.client import JobQueue
-from server.queue.connection import heed_cancellation
 from server.queue.types import Lease, Outcome, Progress, ReleaseReason, Renewal, State
 from server.worker.child import Child
 from server.worker.stall import StallClock
@@ -180,7 +179,6 @@ class BatchRun:
                     await self._renew(lease)
                 except RedisError as error:
                     _log.warning("lease of job %s could not be renewed, trying on: %s", lease.job_id, error)
-            heed_cancellation()
             await asyncio.sleep(self._pace.progress_s)
 
     async def _hear_cancels(self) -> None:
@@ -194,7 +192,6 @@ class BatchRun:
                         await self._renew(lease)
             except RedisError:
                 await asyncio.sleep(_REDIS_PAUSE_S)
-            heed_cancellation()
 
     async def _renew(self, lease: Lease) -> None:
         answer = await self._queue.renew(lease.job_id, lease.attempt, self._progress.get(lease.job_id))

@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 from server.artifacts.filesystem import FilesystemArtifacts, StorageError
 from server.artifacts.sweeper import sweep
 from server.queue.client import JobQueue
-from server.queue.connection import heed_cancellation
 from server.queue.types import Lease, ReleaseReason, WorkerNotice, WorkerState
 from server.worker.batch_run import BatchRun, ChildLostError, Pace
 from server.worker.child import Child
@@ -226,7 +225,6 @@ class Supervisor:
                 await self._queue.announce_worker(notice)
             except RedisError as error:
                 _log.warning("the worker cannot announce itself: %s", error)
-            heed_cancellation()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ANNOUNCE_S):
                     await self._notice_changed.wait()
@@ -241,7 +239,6 @@ class Supervisor:
                 await sweep(self._artifacts, self._queue)
             except (RedisError, StorageError, OSError) as error:
                 _log.warning("artifacts could not be swept: %s", error)
-            heed_cancellation()
             await asyncio.sleep(_SWEEP_S)
 
     def _become(self, state: WorkerState) -> None:

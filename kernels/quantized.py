@@ -54,7 +54,7 @@ def _quantized_norm(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     if not is_twin(chosen("quantized_norm", x)):
-        wide = reference.modulated_norm(_at_least_fp32(x), scale, shift, weight, bias, eps, rms=rms)
+        wide = reference.modulated_norm(reference.wide_of(x), scale, shift, weight, bias, eps, rms=rms)
         return reference.quantized_rows(wide, dtype)
     out, scales = torch.empty_like(x, dtype=dtype), x.new_empty(x.shape[:-1], dtype=torch.float32)
     launch_norm(x, None, None, scale, shift, weight, bias, None, out, eps, rms=rms, out_scales=scales)
@@ -182,10 +182,6 @@ def _launch(
 
 def _scales_like(x: Tensor) -> Tensor:
     return x.new_empty(x.shape[:-1], dtype=torch.promote_types(x.dtype, torch.float32))
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check_format(dtype: torch.dtype) -> None:

@@ -22,7 +22,7 @@ def normalised(x: Tensor, eps: float, *, rms: bool) -> Tensor:
     """Over the last dimension: (x - mean) / sqrt(var + eps) (Ba et al., arXiv 1607.06450), or for `rms`
     x / sqrt(mean(x^2) + eps) (Zhang and Sennrich, arXiv 1910.07467). In fp32 at least.
     """
-    wide = _wide(x)
+    wide = wide_of(x)
     if not rms:
         wide = wide - wide.mean(-1, keepdim=True)
     return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
@@ -53,8 +53,8 @@ def modulated_norm(
 
 def gated_residual(x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
     """x + gate * branch, [B, L, D]; without a gate x + branch."""
-    wide = _wide(branch)
-    return (_wide(x) + (wide if gate is None else wide * gate)).to(x.dtype)
+    wide = wide_of(branch)
+    return (wide_of(x) + (wide if gate is None else wide * gate)).to(x.dtype)
 
 
 def modulated_norm_gradients(
@@ -72,7 +72,7 @@ def modulated_norm_gradients(
     With m = weight * (1 + scale), n the normalised x and r its reciprocal deviation, x gets
     r * (g m - mean(g m) - n mean(g m n)), without the first mean for `rms`.
     """
-    g, wide = _wide(gradient), _wide(x)
+    g, wide = wide_of(gradient), wide_of(x)
     centred = wide if rms else wide - wide.mean(-1, keepdim=True)
     r = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
     n = centred * r
@@ -92,7 +92,7 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     cos and sin are [L, E / 2]; in three dimensions their first columns belong to time, then to rows, then to columns.
     """
-    first, second = _wide(x).unflatten(-1, (-1, 2)).unbind(-1)
+    first, second = wide_of(x).unflatten(-1, (-1, 2)).unbind(-1)
     c, s = cos[:, None], sin[:, None]
     return torch.stack((first * c - second * s, first * s + second * c), -1).flatten(-2).to(x.dtype)
 
@@ -124,12 +124,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float) 
     q is [B, L, H, E], k and v are [B, M, H, E]; the result is [B, L, H, E].
     """
     p = attention_weights(q, k, mask, scale, slice(None))
-    return torch.einsum("bhlm,bmhe->blhe", p, _wide(v)).to(q.dtype)
+    return torch.einsum("bhlm,bmhe->blhe", p, wide_of(v)).to(q.dtype)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Mask | None, scale: float, rows: slice) -> Tensor:
     """The softmax of the queries `rows`, [B, H, rows, M], in fp32 at least."""
-    scores = scale * torch.einsum("blhe,bmhe->bhlm", _wide(q[:, rows]), _wide(k))
+    scores = scale * torch.einsum("blhe,bmhe->bhlm", wide_of(q[:, rows]), wide_of(k))
     if mask is not None:
         queries, keys = q.shape[1], k.shape[1]
         places = torch.arange(queries, device=q.device)[rows], torch.arange(keys, device=q.device)
@@ -142,7 +142,7 @@ def quantized_blocks(x: Tensor, block: int, segment: int | None) -> tuple[Tensor
 
     Rounded half away from zero. Blocks are counted anew in each `segment` of tokens; None is one segment of all.
     """
-    wide, (batch, tokens, heads, _) = _wide(x), x.shape
+    wide, (batch, tokens, heads, _) = wide_of(x), x.shape
     owner = block_of(tokens, block, segment, x.device)
     largest = wide.abs().amax(-1).mT  # [B, H, L]
     count = int(owner[-1]) + 1
@@ -166,7 +166,7 @@ def int8_attention(
     The mean of all keys is taken from each of them first: it adds one number to all scores of a query, which the
     softmax forgets, and without it keys need fewer bits. `blocks` are the tokens of q and of k that share a scale.
     """
-    smooth = _wide(k) - _wide(k).mean(1, keepdim=True)
+    smooth = wide_of(k) - wide_of(k).mean(1, keepdim=True)
     turned = []
     for x, block in ((q, blocks[0]), (smooth, blocks[1])):
         whole, scales = quantized_blocks(x, block, segment)
@@ -180,7 +180,7 @@ def quantized_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
     int8 is rounded half away from zero, fp8 half to even. Of a weight [N, K] the rows are its output channels.
     """
-    wide = _wide(x)
+    wide = wide_of(x)
     largest = LARGEST[dtype]
     scales = wide.abs().amax(-1) / largest
     ratio = wide / scales.clamp(min=1e-30)[..., None]
@@ -214,7 +214,7 @@ def quantized_linear(
         y = torch.nn.functional.gelu(y, approximate="tanh")
     if gate is not None:
         y = y * gate
-    return (y if residual is None else _wide(residual) + y).to(dtype)
+    return (y if residual is None else wide_of(residual) + y).to(dtype)
 
 
 def causal_conv3d(
@@ -238,10 +238,10 @@ def guided(conditional: Tensor, unconditional: Tensor | None, guidance: Tensor |
 
     Latents are [B, N], all values of a film in a row. Without `unconditional` it is c.
     """
-    c = _wide(conditional)
+    c = wide_of(conditional)
     if unconditional is None or guidance is None:
         return c
-    u = _wide(unconditional)
+    u = wide_of(unconditional)
     return u + guidance[:, None].to(u.dtype) * (c - u)
 
 
@@ -249,7 +249,7 @@ def euler_step(
     x: Tensor, conditional: Tensor, unconditional: Tensor | None, guidance: Tensor | None, change: float
 ) -> Tensor:
     """x + change * v with the guided velocity v; `change` is sigma' - sigma. [B, N], in fp32."""
-    return _wide(x) + change * guided(conditional, unconditional, guidance)
+    return wide_of(x) + change * guided(conditional, unconditional, guidance)
 
 
 def unipc_step(
@@ -270,10 +270,14 @@ def unipc_step(
     (s, c0, c1, c2, c3, p0, p1, p2).
     """
     s, c0, c1, c2, c3, p0, p1, p2 = coefficients
-    clean = _wide(x) - s * guided(conditional, unconditional, guidance)
+    clean = wide_of(x) - s * guided(conditional, unconditional, guidance)
     corrects = any((c0, c1, c2, c3))
-    here = c0 * _wide(before) + c1 * _wide(newest) + c2 * _wide(older) + c3 * clean if corrects else _wide(x).clone()
-    return clean, here, p0 * here + p1 * clean + p2 * _wide(newest)
+    here = (
+        c0 * wide_of(before) + c1 * wide_of(newest) + c2 * wide_of(older) + c3 * clean
+        if corrects
+        else wide_of(x).clone()
+    )
+    return clean, here, p0 * here + p1 * clean + p2 * wide_of(newest)
 
 
 def stochastic_step(
@@ -291,12 +295,13 @@ def stochastic_step(
     The stochastic samplers of Flow-GRPO (arXiv 2505.05470) and its kin are this with coefficients of their own. Of a
     draw mean + deviation * noise the log-probability is -|noise|^2 / 2 - N log(deviation) - N log(2 pi) / 2.
     """
-    mean = keep * _wide(x) + pull * guided(conditional, unconditional, guidance)
-    wide = _wide(noise)
+    mean = keep * wide_of(x) + pull * guided(conditional, unconditional, guidance)
+    wide = wide_of(noise)
     count = noise.shape[1]
     log_probability = -0.5 * wide.square().sum(1) - count * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
     return mean + deviation * wide, log_probability
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide_of(x: Tensor) -> Tensor:
+    """In the precision that formulas are computed in: fp64 stays, all else is fp32."""
     return x if x.dtype == torch.float64 else x.float()

@@ -22,6 +22,9 @@ _Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 def curate(
     clips: _Clips = 16_384,
     first_seed: _First = 100_000_000,
+    further: Annotated[
+        int, typer.Option(min=0, help="Wild clips after those, looked at where their caption asks for two objects.")
+    ] = 24_576,
     side: Annotated[int, typer.Option(min=32, help="Pixels they are looked at in.")] = 64,
     frames: Annotated[int, typer.Option(min=5, help="Frames of a clip.")] = 17,
     out: Annotated[Path, typer.Option(help="The list of seeds that is written.")] = Path("runs/curated.json"),
@@ -36,9 +39,17 @@ def curate(
     from post_train.data.curation import told  # noqa: PLC0415
     from post_train.recipes.curation import diorama_curation  # noqa: PLC0415
 
-    candidates = Candidates(first_seed=first_seed, clips=clips, side=side, num_frames=frames)
+    config = diorama_curation()
+    candidates = Candidates(
+        first_seed=first_seed,
+        clips=clips,
+        side=side,
+        num_frames=frames,
+        further=further,
+        further_with=config.emphasis.attribute if config.emphasis else None,
+    )
     measures = measure(candidates, folder, reader=reward.judge, reward=reward, tell=tell)
-    chosen, done = choose(candidates, diorama_curation(), measures, judge=reward.digest)
+    chosen, done = choose(candidates, config, measures, judge=reward.digest)
     chosen.write(out)
     typer.echo(told(done))
     tell(f"wrote {out}: rushes train sft --model diorama --data {out}")

@@ -46,7 +46,7 @@ def reward(
     ] = False,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Films that people labelled, for the card.", show_default="those that come with rushes"),
+        typer.Option(help="Films labelled by eye, for the card.", show_default="those that come with rushes"),
     ] = None,
     shipped: Annotated[
         bool, typer.Option("--shipped", help="With --measure: the judge that comes with rushes, not the run's.")

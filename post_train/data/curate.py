@@ -9,12 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from post_train.data.clip_measures import ClipMeasures, measured
-from post_train.data.curation import CurationConfig, CurationReport, balanced_weights, faults, report
+from post_train.data.clip_measures import ClipMeasures, attributes, measured
+from post_train.data.curation import (
+    CurationConfig,
+    CurationReport,
+    balanced_weights,
+    emphasised_weights,
+    faults,
+    report,
+)
 from post_train.data.diorama.parse import parse_prompt
 from post_train.data.diorama.record import Clip, Split
 from post_train.data.diorama.world import VERSION, make_clip
-from post_train.data.diorama_clips import CuratedSeeds
+from post_train.data.diorama_clips import CAPTION_SIDE, CuratedSeeds
 from post_train.data.diorama_truth import wild_faults
 from post_train.keys import key_of
 from post_train.rewards.base import Film, Reward, scored
@@ -28,17 +35,26 @@ _FPS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Which clips are measured, and at what size."""
+    """Which clips are measured, and at what size: the first `clips` seeds, and of `further` ones after them those
+    whose caption has the attribute `further_with` (`kind:value`).
+    """
 
     first_seed: int
     clips: int
     side: int
     num_frames: int
+    further: int = 0
+    further_with: str | None = None
 
-    @property
-    def seeds(self) -> range:
-        """Their seeds, in order."""
-        return range(self.first_seed, self.first_seed + self.clips)
+    def seeds(self) -> list[int]:
+        """Their seeds, in order; reads the captions of the further ones."""
+        end = self.first_seed + self.clips
+        further = range(end, end + self.further) if self.further_with else ()
+        return [*range(self.first_seed, end), *(s for s in further if self.further_with in self._attributes(s))]
+
+    def _attributes(self, seed: int) -> tuple[str, ...]:
+        clip = make_clip(seed, side=CAPTION_SIDE, num_frames=self.num_frames, split=Split.WILD)
+        return attributes(parse_prompt(clip.captions.full.text).asked)
 
 
 class MeasureFile:
@@ -93,15 +109,16 @@ def measure(
     """
     file = MeasureFile(folder, candidates, reader=reader, reward=reward)
     known = file.read()
-    missing = [s for s in candidates.seeds if str(s) not in known]
+    seeds = candidates.seeds()
+    missing = [s for s in seeds if str(s) not in known]
     for start in range(0, len(missing), _BATCH):
         clips = [_clip(seed, candidates) for seed in missing[start : start + _BATCH]]
         some = list(_measured(clips, reader, reward))
         file.append(some)
         known.update({m.name: m for m in some})
         if start // _BATCH % 20 == 0:
-            tell(f"{len(candidates.seeds) - len(missing) + start + len(some)} of {candidates.clips} clips measured")
-    return {seed: known[str(seed)] for seed in candidates.seeds}
+            tell(f"{len(seeds) - len(missing) + start + len(some)} of {len(seeds)} clips measured")
+    return {seed: known[str(seed)] for seed in seeds}
 
 
 def _clip(seed: int, candidates: Candidates) -> Clip:
@@ -131,13 +148,14 @@ def curate(
 
     ValueError when nothing is left.
     """
-    found = {seed: faults(measures[seed], config) for seed in candidates.seeds}
+    found = {seed: faults(one, config) for seed, one in measures.items()}
     kept = [seed for seed, names in found.items() if not names]
-    truth = {str(seed): wild_faults(seed, candidates.num_frames) for seed in candidates.seeds}
+    truth = {str(seed): wild_faults(seed, candidates.num_frames) for seed in measures}
     done = report({str(seed): names for seed, names in found.items()}, truth)
     if not kept:
-        raise ValueError(f"curation keeps none of {candidates.clips} clips; look at the thresholds, or at the judge")
-    weights = balanced_weights([measures[seed].attributes for seed in kept], config.max_weight)
+        raise ValueError(f"curation keeps none of {len(measures)} clips; look at the thresholds, or at the judge")
+    names = [measures[seed].attributes for seed in kept]
+    weights = emphasised_weights(balanced_weights(names, config.max_weight), names, config.emphasis)
     how = {"thresholds": asdict(config), "judge": judge, "candidates": asdict(candidates), "report": asdict(done)}
     chosen = CuratedSeeds(
         split=Split.WILD,

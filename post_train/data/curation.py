@@ -13,8 +13,19 @@ from post_train.data.clip_measures import ClipMeasures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Emphasis:
+    """Clips whose caption has an attribute (`kind:value`) get this share of the draws, however many there are."""
+
+    attribute: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CurationConfig:
-    """What a clip must keep to; units are those of ClipMeasures. `max_weight` caps a rare clip's sampling weight."""
+    """What a clip must keep to; units are those of ClipMeasures.
+
+    `max_weight` caps a rare clip's sampling weight, before the `emphasis` on what the model is worst at.
+    """
 
     min_alignment: float
     complete_captions: bool
@@ -28,6 +39,7 @@ class CurationConfig:
     max_blockiness: float
     min_edge_margin: float
     max_weight: float
+    emphasis: Emphasis | None
 
 
 _Test = Callable[[ClipMeasures, CurationConfig], bool]
@@ -140,6 +152,26 @@ def balanced_weights(attributes: Sequence[Sequence[str]], max_weight: float) -> 
     capped = [min(max_weight, max(1 / max_weight, w)) for w in raw]
     mean = sum(capped) / len(capped) if capped else 1.0
     return [w / mean for w in capped]
+
+
+def emphasised_weights(
+    weights: Sequence[float], attributes: Sequence[Sequence[str]], emphasis: Emphasis | None
+) -> list[float]:
+    """Weights scaled so that clips with the attribute have its share of them all; their mean stays.
+
+    ValueError for a share that is not between 0 and 1, or when all the clips or none of them have the attribute.
+    """
+    if emphasis is None:
+        return list(weights)
+    if not 0 < emphasis.share < 1:
+        raise ValueError(f"the share of {emphasis.attribute} is {emphasis.share}; a share is between 0 and 1")
+    has = [emphasis.attribute in names for names in attributes]
+    total = sum(weights)
+    own = sum(w for w, h in zip(weights, has, strict=True) if h)
+    if all(has) or not any(has):
+        raise ValueError(f"{sum(has)} of {len(has)} clips have {emphasis.attribute}; it cannot have {emphasis.share}")
+    up, down = emphasis.share * total / own, (1 - emphasis.share) * total / (total - own)
+    return [w * (up if h else down) for w, h in zip(weights, has, strict=True)]
 
 
 def told(done: CurationReport) -> str:

@@ -20,7 +20,7 @@ from post_train.data.diorama.record import Clip, Split
 from post_train.data.diorama.world import VERSION, make_clip
 
 _FORMAT = 1
-_CAPTION_SIDE = 32  # the cheapest render: captions do not depend on the side
+CAPTION_SIDE = 32  # the cheapest render: captions do not depend on the side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class DioramaClips:
 
     def __iter__(self) -> Iterator[SourceClip]:
         for seed, weight in zip(self.seeds, self.weights, strict=True):
-            captions = self._clip(seed, _CAPTION_SIDE).captions
+            captions = self._clip(seed, CAPTION_SIDE).captions
             yield SourceClip(
                 name=f"diorama {self.split} {seed}",
                 caption=captions.full.text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from post_train.data.curation import CurationConfig
+from post_train.data.curation import CurationConfig, Emphasis
 
 
 def diorama_curation() -> CurationConfig:
@@ -26,4 +26,8 @@ def diorama_curation() -> CurationConfig:
         # A reader's boxes err by about a hundredth of the side.
         min_edge_margin=-0.015,
         max_weight=3.0,
+        # What two objects ask for the base gets wholly right in 58 % of films (n 50), what one asks for in 92 % (n 90;
+        # the validating judge and its prompts), and captions ask for two in 35 %. So they are drawn as often as they
+        # are got wrong: 0.35 * 0.42 against 0.65 * 0.08.
+        emphasis=Emphasis(attribute="count:2", share=0.74),
     )

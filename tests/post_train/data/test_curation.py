@@ -22,7 +22,7 @@ from post_train.data.clip_measures import (
     untold,
 )
 from post_train.data.curate import Candidates, MeasureFile, curate, measure
-from post_train.data.curation import FILTERS, balanced_weights, faults, report, told
+from post_train.data.curation import FILTERS, Emphasis, balanced_weights, emphasised_weights, faults, report, told
 from post_train.data.diorama.asked import Asked, AskedObject, of_scene
 from post_train.data.diorama.parse import parse_prompt
 from post_train.data.diorama.record import Clip, Scene, Split
@@ -102,7 +102,7 @@ CANDIDATES = Candidates(first_seed=700_000, clips=64, side=64, num_frames=17)
 @pytest.fixture(scope="module")
 def judge() -> FaultlessJudge:
     """A judge that knows the candidates."""
-    return FaultlessJudge([make_clip(s, split=Split.WILD) for s in CANDIDATES.seeds])
+    return FaultlessJudge([make_clip(s, split=Split.WILD) for s in CANDIDATES.seeds()])
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +258,32 @@ def test_the_edge_is_met_by_the_box() -> None:
     empty = replace(_reading(make_clip(3).scene), objects=())
     assert edge_margin(replace(empty, objects=(thing,))) == pytest.approx(-0.05)
     assert edge_margin(empty) == 1.0
+
+
+def test_what_the_model_is_worst_at_gets_its_share() -> None:
+    """Clips with the attribute get that share of the draws, whatever their number; among themselves nothing changes."""
+    names = [("count:1",), ("count:1", "sky:night"), ("count:2",), ("count:2",)]
+    weights = emphasised_weights([1.0, 2.0, 0.5, 0.5], names, Emphasis(attribute="count:2", share=0.75))
+    assert sum(weights) == pytest.approx(4.0)
+    assert sum(weights[2:]) == pytest.approx(3.0)
+    assert weights[1] == pytest.approx(2 * weights[0])
+    assert emphasised_weights([1.0, 2.0], names[:2], None) == [1.0, 2.0]
+    for share in (0.0, 1.0):
+        with pytest.raises(ValueError, match="a share is between"):
+            emphasised_weights([1.0] * 4, names, Emphasis(attribute="count:2", share=share))
+    with pytest.raises(ValueError, match="0 of 2 clips have count:2"):
+        emphasised_weights([1.0] * 2, names[:2], Emphasis(attribute="count:2", share=0.5))
+
+
+def test_further_candidates_are_those_asked_for(judge: FaultlessJudge, tmp_path: Path) -> None:
+    """After the first clips only captions with the attribute are measured, as found by reading them."""
+    some = replace(CANDIDATES, clips=4, further=12, further_with="count:2")
+    measures = measure(some, tmp_path, reader=judge, reward=judge, tell=lambda _: None)
+    first = range(CANDIDATES.first_seed, CANDIDATES.first_seed + 16)
+    captions = {s: make_clip(s, split=Split.WILD).captions.full.text for s in first}
+    two = [s for s in first[4:] if len(parse_prompt(captions[s]).asked.objects) == 2]
+    assert list(measures) == [*first[:4], *two]
+    assert 0 < len(two) < 12
 
 
 def test_rare_clips_weigh_more_within_the_cap() -> None:

@@ -49,12 +49,10 @@ test-queue: $(VENV)/installed-dev
 	$(TEST_ENV) $(PY) -m pytest tests/server/queue tests/server/api tests/server/webhooks tests/server/worker \
 	  --redis-server "$(REDIS_SERVER)" $(ARGS)
 
-gpu-check: $(VENV)/installed-dev ## Run what needs an NVIDIA GPU, on one, and time it; the report is build/gpu-check
+gpu-check: $(VENV)/installed-dev ## Run what needs an NVIDIA GPU, on one, and time it; build/gpu-check/report.json
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
 	  { echo "torch sees no NVIDIA GPU here, so there is nothing to check" >&2; exit 2; }
-	@mkdir -p build/gpu-check
-	$(TEST_ENV) TRITON_INTERPRET=0 $(PY) -m pytest -m gpu --junit-xml build/gpu-check/tests.xml $(ARGS)
-	$(VENV)/bin/rushes bench kernels --json > build/gpu-check/kernels.json
+	$(PY) -m tests.gpu_check build/gpu-check $(ARGS)
 
 kernels-check: $(VENV)/installed-dev ## Compile the operators by another Triton than the pinned one
 	@test -n "$(TRITON)" || { echo "say which: make kernels-check TRITON=3.9.0" >&2; exit 2; }

@@ -16,7 +16,7 @@ import torch
 from engines.backends import Backend
 from engines.family import EncodedText, Family, empty_text, joined
 from engines.samplers import Sampler, SamplerState, find_sampler
-from engines.samplers.guidance import guided_velocity
+from engines.samplers.guidance import Velocity
 from engines.types import GenerationRequest
 
 
@@ -78,10 +78,10 @@ def step(batch: Denoising, backend: Backend) -> Denoising:
     if batch.guided:
         velocity_BCTHW = backend.velocity(torch.cat([latents_BCTHW, latents_BCTHW]), timestep, batch.text)
         cond_BCTHW, uncond_BCTHW = velocity_BCTHW.chunk(2)
-        velocity_BCTHW = guided_velocity(cond_BCTHW, uncond_BCTHW, batch.scales)
+        velocity = Velocity(conditional=cond_BCTHW, unconditional=uncond_BCTHW, scales=batch.scales)
     else:
-        velocity_BCTHW = backend.velocity(latents_BCTHW, timestep, batch.text)
-    return replace(batch, state=batch.sampler.step(batch.state, velocity_BCTHW))
+        velocity = Velocity(conditional=backend.velocity(latents_BCTHW, timestep, batch.text))
+    return replace(batch, state=backend.advance(batch.sampler, batch.state, velocity))
 
 
 def noise(seed: int, shape_CTHW: tuple[int, int, int, int]) -> torch.Tensor:

@@ -232,8 +232,10 @@ def load_engine(
         raise UnknownName("dtype", name, DTYPES)
     if where.type == "cpu":
         apply_threads()
-    elif (folder / TUNED_KERNELS).exists():
-        use_measured(load_tuned(folder / TUNED_KERNELS, torch.cuda.get_device_name(where)))
+    elif where.type == "cuda" and (folder / TUNED_KERNELS).exists():
+        # With its number: tensors that lie there have it.
+        here = torch.empty(0, device=where).device
+        use_measured(here, load_tuned(folder / TUNED_KERNELS, torch.cuda.get_device_name(here)))
     family = importlib.import_module(FAMILIES[card.family]).load(folder, device=where, dtype=DTYPES[name])
     return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to)
 

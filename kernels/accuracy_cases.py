@@ -38,7 +38,7 @@ def _draws(seed: int, **shapes: tuple[int, ...]) -> dict[str, Tensor]:
 
 def _norm_cases(batch: int, length: int, width: int) -> Iterator[Case]:
     rows, vectors = (batch, length, width), {"weight": (width,), "bias": (width,)}
-    for tokens in (1, length):
+    for tokens in sorted({1, length}):
         modulation = (rows[0], tokens, width)
         yield Case(
             operator="modulated_norm",
@@ -55,6 +55,12 @@ def _norm_cases(batch: int, length: int, width: int) -> Iterator[Case]:
             wide=frozenset({"gate"}),
         )
     modulation = (batch, 1, width)
+    yield Case(
+        operator="modulated_norm",
+        shape=f"{rows}, weight and bias, rms",
+        inputs=_draws(15, x=rows, **vectors),
+        call=lambda v: [modulated_norm(v["x"], weight=v["weight"], bias=v["bias"], rms=True)],
+    )
     yield Case(
         operator="gated_residual",
         shape=f"{rows}",
@@ -89,6 +95,22 @@ def _rope_cases(length: int, heads: int, head: int) -> Iterator[Case]:
             sin=_as(angles.sin(), v),
         ),
     )
+    # As a model has them: two films, and every other value of a table that has each angle twice.
+    twice = angles.repeat_interleave(2, 1)
+    yield Case(
+        operator="qk_norm_rope",
+        shape=f"two films of {length} tokens of {heads}x{head}",
+        inputs=_draws(16, q=(2, length, width), k=(2, length, width), **weights),
+        call=lambda v: qk_norm_rope(
+            v["q"],
+            v["k"],
+            v["q_weight"],
+            v["k_weight"],
+            heads=heads,
+            cos=_as(twice.cos(), v)[:, 0::2],
+            sin=_as(twice.sin(), v)[:, 1::2],
+        ),
+    )
     yield Case(
         operator="qk_norm_rope",
         shape=f"{length} queries and 2 keys of {heads}x{head}, not turned",
@@ -108,6 +130,13 @@ def _step_cases(values: int) -> Iterator[Case]:
         call=lambda v: [euler_step(*(v[name] for name in guided), change=-0.05)],
         grad=False,
     )
+    yield Case(
+        operator="euler_step",
+        shape=f"2x{values}, not guided",
+        inputs=_draws(17, x=film, conditional=film),
+        call=lambda v: [euler_step(v["x"], v["conditional"], change=-0.05)],
+        grad=False,
+    )
     for corrects in (False, True):
         correction = (0.9, 0.3, -0.1, 0.2) if corrects else (0.0, 0.0, 0.0, 0.0)
         yield Case(
@@ -121,6 +150,15 @@ def _step_cases(values: int) -> Iterator[Case]:
             ),
             grad=False,
         )
+    yield Case(
+        operator="stochastic_step",
+        shape=f"2x{values}",
+        inputs=_draws(18, **velocities, noise=film),
+        call=lambda v: stochastic_step(
+            *(v[name] for name in guided), noise=v["noise"], keep=0.9, pull=-0.1, deviation=0.3
+        ),
+        grad=False,
+    )
     yield Case(
         operator="stochastic_step",
         shape=f"2x{values}, not guided",
@@ -183,15 +221,16 @@ def _eight_bit_cases() -> Iterator[Case]:
                 grad=False,
             )
             out = (batch, tokens, n_out)
-            vectors = {"weight": (n_out, n_in), "bias": (n_out,), "residual": out, "gate": (batch, 1, n_out)}
-            yield Case(
-                operator="quantized_linear",
-                shape=f"{rows} to {n_out}, {dtype}",
-                inputs=_draws(12, x=rows, **vectors),
-                call=lambda v, d=dtype: _products(v, d),
-                wide=frozenset({"gate"}),
-                grad=False,
-            )
+            vectors = {"weight": (n_out, n_in), "bias": (n_out,), "residual": out}
+            for each in sorted({1, tokens}):
+                yield Case(
+                    operator="quantized_linear",
+                    shape=f"{rows} to {n_out}, gates of {each}, {dtype}",
+                    inputs=_draws(12, x=rows, **vectors, gate=(batch, each, n_out)),
+                    call=lambda v, d=dtype: _products(v, d),
+                    wide=frozenset({"gate"}),
+                    grad=False,
+                )
 
 
 def _products(v: dict[str, Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -216,13 +255,15 @@ def _conv_cases() -> Iterator[Case]:
         (24, 70, (4, 3, 5), (3, 1, 1), (0, 0), 0),
     )
     for channels, out, size, taps, padding, cached in shapes:
-        tensors = {"x": (2, channels, *size), "weight": (out, channels, *taps), "bias": (out,)}
+        tensors = {"x": (2, channels, *size), "weight": (out, channels, *taps)}
         if cached:
             tensors["cache"] = (2, channels, cached, *size[1:])
         yield Case(
             operator="causal_conv3d",
             shape=f"{channels} to {out} of {size} by {taps}, {cached} before",
-            inputs=_draws(13, **tensors),
-            call=lambda v, p=padding: [causal_conv3d(v["x"], v["weight"], v["bias"], cache=v.get("cache"), padding=p)],
+            inputs=_draws(13, **({} if taps == (3, 1, 1) else {"bias": (out,)}), **tensors),
+            call=lambda v, p=padding: [
+                causal_conv3d(v["x"], v["weight"], v.get("bias"), cache=v.get("cache"), padding=p)
+            ],
             grad=False,
         )

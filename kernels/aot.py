@@ -6,7 +6,6 @@ local memory or stack are registers that were spilled. The assembly tells which 
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernels.dispatch import OperatorUnavailableError, triton_installed
+from kernels.dispatch import OperatorUnavailableError, interpreting, triton_installed
 
 CUDA_TARGETS = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 HIP_TARGETS = ("gfx942", "gfx950")
@@ -58,6 +57,7 @@ class Compiled:
     local: int = 0
     shared: int = 0
     matrix_instruction: str | None = None
+    matrix_instructions: int = 0
     error: str | None = None
 
     @property
@@ -67,21 +67,22 @@ class Compiled:
 
 
 def compile_for(build: Build, target: str) -> Compiled:
-    """Compiles `build` for a target of `TARGETS`.
+    """Compiles `build` for a target of `TARGETS`, or another GPU's by its name: sm_86, gfx90a.
 
-    OperatorUnavailableError without Triton, or where it was loaded for its interpreter.
+    ValueError for what is no such name; OperatorUnavailableError without Triton, or where it was loaded to interpret.
     """
     if not triton_installed():
         raise OperatorUnavailableError("Triton is not installed; install the extra gpu: pip install 'rushes[gpu]'")
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    if interpreting():
         raise OperatorUnavailableError("TRITON_INTERPRET=1 is set; kernels that are interpreted are not compiled")
     import triton  # noqa: PLC0415  an extra
-    from triton.compiler.errors import CompilationError  # noqa: PLC0415  an extra
+    from triton.errors import TritonError  # noqa: PLC0415  an extra
 
+    source, architecture = _source(build), _target(target)
     began = time.monotonic()
     try:
-        made = triton.compile(_source(build), target=_target(target), options=dict(build.options))
-    except (CompilationError, RuntimeError, ValueError) as error:  # ptxas and the passes raise the latter two
+        made = triton.compile(source, target=architecture, options=dict(build.options))
+    except (TritonError, RuntimeError, ValueError) as error:  # the passes raise the latter two
         told = " ".join(str(error).split())[-300:]
         return Compiled(build=build, target=target, seconds=time.monotonic() - began, error=told or repr(error))
     seconds = time.monotonic() - began
@@ -91,12 +92,13 @@ def compile_for(build: Build, target: str) -> Compiled:
     else:
         text = made.asm["amdgcn"]
         facts = _of_amdgcn(text)
-    found = _MATRIX.search(text)
+    found = _MATRIX.findall(text)
     return Compiled(
         build=build,
         target=target,
         seconds=seconds,
-        matrix_instruction=found and found.group(0),
+        matrix_instruction=" and ".join(sorted(set(found))) or None,
+        matrix_instructions=len(found),
         registers=facts["registers"],
         stack=facts["stack"],
         local=facts["local"],
@@ -125,11 +127,11 @@ def _source(build: Build) -> Any:
 def _target(name: str) -> Any:
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415  an extra
 
-    if name in CUDA_TARGETS:
+    if re.fullmatch(r"sm_\d{2,3}", name):
         return GPUTarget("cuda", int(name.removeprefix("sm_")), 32)
-    if name in HIP_TARGETS:
+    if re.fullmatch(r"gfx9\w+", name):
         return GPUTarget("hip", name, 64)
-    raise ValueError(f"target {name!r} is unknown; use one of {', '.join(TARGETS)}")
+    raise ValueError(f"target {name!r} is no GPU's; use one of {', '.join(TARGETS)}")
 
 
 def _of_cubin(cubin: bytes) -> dict[str, int]:

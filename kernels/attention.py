@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from kernels import reference
 from kernels.attention_libraries import LIBRARIES, default_for, sdpa
-from kernels.configurations import configuration_of
+from kernels.configurations import Configuration, configuration_of, narrowed
 from kernels.dispatch import Implementation, OperatorUnavailableError, asked, chosen, is_twin
 from kernels.launching import launch, next_power_of_2
-from kernels.masks import Mask, SlidingTile, mask_of
+from kernels.masks import Mask, SlidingTile, code_of, mask_of
 
 _GRADIENT_ROWS = 512  # queries whose weights the backward holds at a time
 _LOG2_E = math.log2(math.e)
@@ -27,14 +27,15 @@ _MOST_WIDTH = 256
 
 @torch.library.custom_op("rushes::attention", mutates_args=())
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: list[int], scale: float) -> Tensor:
-    way, rule = chosen("attention", q, default_for(q, masked=bool(mask))), mask_of(mask)
+    rule = mask_of(mask)
+    way = chosen("attention", q, default_for(q, masked=rule is not None))
     if is_twin(way):
         return _launch(q, k, v, rule, scale, None)
     if way is Implementation.SDPA:
         return sdpa(q, k, v, rule, scale)
     library = LIBRARIES.get(way)
     if library is None:
-        return reference.attention(q, k, v, rule, scale)
+        return reference.attention(q, k, v, rule, scale).contiguous()
     if rule is not None:
         raise OperatorUnavailableError(
             f"{way} knows no {type(rule).__name__} mask; use triton or sdpa for this attention"
@@ -47,9 +48,10 @@ def _int8_attention(q: Tensor, k: Tensor, v: Tensor, mask: list[int], scale: flo
     rule = mask_of(mask)
     segment = math.prod(rule.tile) if isinstance(rule, SlidingTile) else None
     # The reference rounds in the same blocks, or the two would not be the same attention.
-    blocks = configuration_of("int8_attention", q).blocks
+    blocks = _configuration("int8_attention", q).blocks
     if not is_twin(chosen("int8_attention", q)):
-        return reference.int8_attention(q, k, v, rule, scale, (blocks["BLOCK_Q"], blocks["BLOCK_K"]), segment)
+        sizes = (blocks["BLOCK_Q"], blocks["BLOCK_K"])
+        return reference.int8_attention(q, k, v, rule, scale, sizes, segment).contiguous()
     q8, q_scales = _quantized(q, None, blocks["BLOCK_Q"], segment)
     k8, k_scales = _quantized(k, k.mean(1, dtype=torch.float32), blocks["BLOCK_K"], segment)
     return _launch(q8, k8, v, rule, scale, (q_scales, k_scales), out=torch.empty_like(q))
@@ -68,17 +70,20 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None = None, scal
     """
     scale = _checked(q, k, v, mask, scale)
     needs_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    # Without a mask torch's own attention is trained through; it keeps what its backward needs.
-    if mask is None and needs_gradients and (torch.compiler.is_compiling() or asked() is None):
+    # Without a mask torch's own attention is trained through: it keeps what its backward needs, and ours would not. An
+    # exported graph is for inference, whatever the mode it is made in, and gets our operator.
+    if mask is None and needs_gradients and asked() is None and not torch.compiler.is_exporting():
+        if not torch.compiler.is_compiling():
+            chosen("attention", q, Implementation.SDPA)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
-    return _attention(*_rows(q, k, v), [] if mask is None else mask.code(), scale)
+    return _attention(*_rows(q, k, v), code_of(mask), scale)
 
 
 def int8_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None = None, scale: float | None = None) -> Tensor:
     """`attention` with q and k rounded to int8 by blocks, keys less their mean first. For inference: no gradients."""
     scale = _checked(q, k, v, mask, scale)
-    return _int8_attention(*_rows(q, k, v), [] if mask is None else mask.code(), scale)
+    return _int8_attention(*_rows(q, k, v), code_of(mask), scale)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  torch's signature
@@ -122,7 +127,7 @@ def _launch(
     out = torch.empty_like(q) if out is None else out
     kind, numbers = _mask_arguments(mask)
     q_scales, k_scales = scales or (q, q)
-    configuration = configuration_of("attention" if scales is None else "int8_attention", v)
+    configuration = _configuration("attention" if scales is None else "int8_attention", v)
     segment = math.prod(mask.tile) if isinstance(mask, SlidingTile) else queries
     launch(
         attention_forward,
@@ -136,7 +141,8 @@ def _launch(
         *numbers,
         MASK=kind,
         INT8=scales is not None,
-        WIDTH=max(16, next_power_of_2(width)),
+        # A product of int8 sums over 32 values at least, one of floats over 16.
+        WIDTH=max(16 if scales is None else 32, next_power_of_2(width)),
         **configuration.blocks,
         warps=configuration.warps,
         stages=configuration.stages,
@@ -168,6 +174,11 @@ def _quantized(x: Tensor, mean: Tensor | None, block: int, segment: int | None) 
     return out, scales
 
 
+def _configuration(operator: str, x: Tensor) -> Configuration:
+    """What `operator` runs with on the device of x [B, L, H, E], its blocks cut to what wide heads leave room for."""
+    return narrowed(configuration_of(operator, x), next_power_of_2(x.shape[-1]) * x.element_size())
+
+
 def _mask_arguments(mask: Mask | None) -> tuple[int, tuple[int, ...]]:
     """The kernel's number of a mask's kind, and its nine numbers."""
     if mask is None:
@@ -191,6 +202,9 @@ def _checked(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float | 
             f"q is {list(q.shape)}, k {list(k.shape)} and v {list(v.shape)}; "
             "all must be [batch, tokens, heads, width], k and v alike, and differ from q in tokens alone"
         )
+    if not q.dtype == k.dtype == v.dtype or {q.device, k.device} != {v.device}:
+        kinds = ", ".join(f"{name} of {x.dtype} on {x.device}" for name, x in (("q", q), ("k", k), ("v", v)))
+        raise ValueError(f"{kinds}; attention needs one dtype and one device")
     if q.shape[-1] > _MOST_WIDTH:
         raise ValueError(f"a head of {q.shape[-1]} values is too wide; attention takes up to {_MOST_WIDTH}")
     if mask is not None:

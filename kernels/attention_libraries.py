@@ -5,7 +5,9 @@ All take q [B, L, H, E], k and v [B, M, H, E], as `kernels.attention` does.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,14 +23,27 @@ _HALF = {torch.float16, torch.bfloat16}
 def default_for(q: Tensor, *, masked: bool) -> Implementation:
     """What computes attention unless somebody asks: on a GPU a mask wants our twin, which skips what is not seen.
 
-    Without a mask flash-attn is preferred where it is installed and takes the dtype, and torch's own elsewhere.
+    In fp32 ours would multiply without matrix units. Without a mask flash-attn is preferred where it is installed, and
+    torch's own elsewhere.
     """
     if not q.is_cuda:
         return Implementation.SDPA
+    if q.dtype not in _HALF:
+        return Implementation.SDPA
     if masked:
         return Implementation.TRITON if installed(Implementation.TRITON) else Implementation.SDPA
-    flash = q.dtype in _HALF and installed(Implementation.FLASH_ATTN)
+    flash = _works("flash_attn")
     return Implementation.FLASH_ATTN if flash else Implementation.SDPA
+
+
+@cache
+def _works(package: str) -> bool:
+    """Whether it can really be imported: built for another torch it is there, and is of no use."""
+    try:
+        importlib.import_module(package)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float) -> Tensor:
@@ -55,8 +70,6 @@ def _sage(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 def _imported(module: str) -> Any:
-    import importlib  # noqa: PLC0415  none of them need be installed
-
     return importlib.import_module(module)
 
 

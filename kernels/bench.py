@@ -6,16 +6,32 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
+from kernels.accuracy import tolerance
 from kernels.aot import Compiled, compile_for
 from kernels.builds import builds, control
+from kernels.configurations import TUNABLE
 from kernels.dispatch import OperatorUnavailableError
-from kernels.roofline_tables import roofline_rows
+from kernels.roofline_tables import conv_rows, forward_rows, roofline_rows
+
+MATRIX_INSTRUCTIONS = {
+    "sm_80": "mma.sync",
+    "sm_89": "mma.sync",
+    "sm_90": "wgmma.mma_async",
+    "sm_100": "tcgen05.mma",
+    "sm_120": "mma.sync",
+    "gfx942": "v_mfma",
+    "gfx950": "v_mfma",
+}
+"""What each target multiplies matrices by."""
 
 
 def bench_kernels(
@@ -46,6 +62,8 @@ def bench_kernels(
         "control_caught": bool(controls) and all(c.error is None and c.spills for c in controls),
         "controls": [_row(c, None) for c in controls],
         "roofline": roofline_rows(),
+        "forwards": forward_rows(),
+        "convolutions": conv_rows(),
     }
 
 
@@ -59,23 +77,51 @@ def interpreted_errors(operators: Sequence[str] = ()) -> dict[str, dict[str, flo
         env={**os.environ, "TRITON_INTERPRET": "1"},
     )
     if done.returncode:
-        raise OperatorUnavailableError(f"the interpreter failed: {done.stderr.strip().splitlines()[-1:]}")
+        lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise OperatorUnavailableError(f"the interpreter failed: {lines[-1]}")
     return json.loads(done.stdout)
 
 
 def faults(found: dict[str, Any]) -> list[str]:
-    """What is wrong with findings, in sentences; none when all is well."""
+    """What is wrong with findings, in sentences; none when all is well.
+
+    A kernel must compile without a spill, multiply by its target's own instruction and no other, and have erred in the
+    interpreter by no more than `accuracy.TOLERANCES`.
+    """
     told = [
-        f"{row['operator']}/{row['variant']} for {row['target']}: {row['error'] or 'registers spilled'}"
+        f"{row['operator']}/{row['variant']} for {row['target']}: {fault}"
         for row in found["kernels"]
-        if not row["compiled"] or row["stack"] or row["local"]
+        if (fault := _fault(row))
     ]
     return (
         told if found["control_caught"] else [*told, "a kernel that must spill was not caught: trust no figure above"]
     )
 
 
+def _fault(row: dict[str, Any]) -> str | None:
+    if not row["compiled"]:
+        return row["error"]
+    if row["stack"] or row["local"]:
+        return "registers spilled"
+    wanted = matrix_instruction(row["operator"], row["variant"], row["target"])
+    if wanted is not None and row["matrix_instruction"] != wanted:
+        return f"it multiplies by {row['matrix_instruction'] or 'no matrix instruction'}, not by {wanted}"
+    for name, error in (row["max_errors"] or {}).items():
+        allowed = tolerance(row["operator"], getattr(torch, name))
+        if error is None or not error <= allowed:
+            return f"its error in {name} is {error}, more than {allowed:.1e}"
+    return None
+
+
+def matrix_instruction(operator: str, variant: str, target: str) -> str | None:
+    """What a build must multiply by; None where nothing is multiplied, or by fp32 (which NVIDIA's have none for)."""
+    multiplies = operator in TUNABLE and not variant.startswith("rounds") and "fp32" not in variant
+    return MATRIX_INSTRUCTIONS.get(target) if multiplies else None
+
+
 def _row(made: Compiled, errors: dict[str, float] | None) -> dict[str, Any]:
+    # JSON has no infinity: an error that is none is null.
+    told = errors and {name: error if math.isfinite(error) else None for name, error in errors.items()}
     return {
         "operator": made.build.operator,
         "variant": made.build.variant,
@@ -88,8 +134,9 @@ def _row(made: Compiled, errors: dict[str, float] | None) -> dict[str, Any]:
         "local": made.local,
         "shared": made.shared,
         "matrix_instruction": made.matrix_instruction,
-        "max_error": None if errors is None else errors["float32"],
-        "max_errors": errors,
+        "matrix_instructions": made.matrix_instructions,
+        "max_error": None if told is None else told["float32"],
+        "max_errors": told,
     }
 
 

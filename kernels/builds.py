@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernels.aot import Build
-from kernels.builds_tiled import quantizing_builds, tiled_builds
+from kernels.builds_tiled import quantizing_builds, tiled_builds, unusual_builds
 from kernels.configurations import TUNABLE
 from kernels.launching import next_power_of_2, warps_for
 
@@ -20,7 +20,7 @@ def builds(target: str) -> list[Build]:
     for model, width in _WANS.items():
         out += [*_norms(model, width), *_alone(model, width), _residual(model, width), *_ropes(model, width)]
     tiled = [build for operator in TUNABLE for build in tiled_builds(operator, target)]
-    return [*out, *_steps(), *tiled, *quantizing_builds(target)]
+    return [*out, *_steps(), *tiled, *unusual_builds(target), *quantizing_builds(target)]
 
 
 def control(target: str) -> Build:
@@ -123,7 +123,7 @@ def _ropes(model: str, width: int) -> list[Build]:
         "sin_ptr": "*fp32",
         "q_out_ptr": "*bf16",
         "k_out_ptr": "*bf16",
-        **dict.fromkeys(("q_rows", "tokens", "width", "half_head"), "i32"),
+        **dict.fromkeys(("q_rows", "tokens", "width", "half_head", "angle_token", "angle_pair"), "i32"),
         "eps": "fp32",
     }
     return [
@@ -133,7 +133,7 @@ def _ropes(model: str, width: int) -> list[Build]:
             kernel=_rope,
             signature=signature,
             constants={"ROPE": rope, "BLOCK": block},
-            aligned=frozenset({"width", "half_head"}),
+            aligned=frozenset({"width", "half_head", "angle_token"}),
             options={"num_warps": warps_for(2 * block)},
         )
         for rope in (True, False)

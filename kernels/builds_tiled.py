@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernels.aot import Build
-from kernels.configurations import NO_FP8, Configuration, configurations
+from kernels.configurations import NO_FP8, Configuration, configurations, narrowed
 
 _HEAD = 128
 _MASKS = {"all": 0, "block-causal": 1, "sliding tile": 2}
@@ -37,6 +37,17 @@ def tiled_builds(operator: str, target: str, configuration: Configuration | None
     ]
 
 
+def unusual_builds(target: str) -> list[Build]:
+    """What operators take besides what Wan has: the widest and the narrowest heads of attention."""
+    exact, int8 = (configurations(name, target)[0] for name in ("attention", "int8_attention"))
+    return [
+        _attention("attention", "block-causal, heads of 256", 1, exact, head=256),
+        _attention("attention", "all, heads of 8", 0, exact, head=8),
+        _attention("int8_attention", "block-causal, heads of 256", 1, int8, head=256),
+        _attention("int8_attention", "all, heads of 8", 0, int8, head=8),
+    ]
+
+
 def quantizing_builds(target: str) -> list[Build]:
     """Rounding to 8 bits: of queries and keys by blocks, and of rows."""
     blocks = configurations("int8_attention", target)[0].blocks
@@ -57,9 +68,10 @@ def quantizing_builds(target: str) -> list[Build]:
     return [*(_blocks(name, block, mean=mean) for name, block, mean in sides), *rows]
 
 
-def _attention(operator: str, name: str, kind: int, configuration: Configuration) -> Build:
+def _attention(operator: str, name: str, kind: int, configuration: Configuration, *, head: int = _HEAD) -> Build:
     int8 = operator == "int8_attention"
     scores = "*i8" if int8 else "*bf16"
+    configuration = narrowed(configuration, 2 * head)
     return Build(
         operator=operator,
         variant=name,
@@ -74,7 +86,7 @@ def _attention(operator: str, name: str, kind: int, configuration: Configuration
             **dict.fromkeys(("queries", "keys", "heads", "width", *_NUMBERS), "i32"),
             "scale": "fp32",
         },
-        constants={"MASK": kind, "INT8": int8, "WIDTH": _HEAD, **configuration.blocks},
+        constants={"MASK": kind, "INT8": int8, "WIDTH": max(head, 32 if int8 else 16), **configuration.blocks},
         aligned=frozenset({"width"}),
         options=_options(configuration),
     )

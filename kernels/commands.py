@@ -32,7 +32,8 @@ def kernels(
     """Compile every Triton kernel for every GPU, read registers and spills, and hold it to fp64 in the interpreter.
 
     Where there is a GPU, time each operator on it, too, beside the least that its data sheet allows. Exit code 1 when
-    one does not compile or spills, or the kernel that must spill is not caught.
+    one does not compile, spills, errs too much or multiplies without matrix units, or the kernel that must spill is not
+    caught.
     """
     from kernels.aot import TARGETS  # noqa: PLC0415  when called
     from kernels.bench import bench_kernels, faults  # noqa: PLC0415  when called

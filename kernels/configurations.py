@@ -72,7 +72,10 @@ _CHOICES["int8_attention"] = _CHOICES["attention"]
 TUNABLE = tuple(_CHOICES)
 """Operators that have a choice."""
 
-_measured: dict[str, Configuration] = {}
+_ROW_BYTES = 256  # of a head of 128 values in 16 bits, which the blocks of attention are chosen for
+_LEAST_BLOCK = 16
+# What was measured, by device: an engine on another GPU does not take it over.
+_measured: dict[torch.device, dict[str, Configuration]] = {}
 
 
 def configurations(operator: str, target: str) -> tuple[Configuration, ...]:
@@ -87,13 +90,28 @@ def configurations(operator: str, target: str) -> tuple[Configuration, ...]:
 
 def configuration_of(operator: str, tensor: torch.Tensor) -> Configuration:
     """What `operator` runs with on the device of `tensor`: as it was measured there, else the best guess."""
-    return _measured.get(operator) or configurations(operator, target_of(tensor.device))[0]
+    found = _measured.get(tensor.device, {}).get(operator)
+    return found or configurations(operator, target_of(tensor.device))[0]
 
 
-def use_measured(found: Mapping[str, Configuration]) -> None:
-    """Takes these from now on, in this process; operators that are not named go back to the best guess."""
-    _measured.clear()
-    _measured.update(found)
+def use_measured(device: torch.device, found: Mapping[str, Configuration]) -> None:
+    """Takes these on `device` from now on, in this process; operators that are not named go back to the best guess.
+
+    int8 attention rounds by its blocks, so another configuration gives films that differ within its rounding.
+    """
+    _measured[device] = dict(found)
+
+
+def narrowed(configuration: Configuration, row_bytes: int) -> Configuration:
+    """One of attention's for heads of more bytes than 128 values in 16 bits: smaller blocks, or they do not fit."""
+    factor = row_bytes // _ROW_BYTES
+    if factor <= 1:
+        return configuration
+    return Configuration(
+        blocks={name: max(_LEAST_BLOCK, size // factor) for name, size in configuration.blocks.items()},
+        warps=configuration.warps,
+        stages=1 if factor > 2 else min(2, configuration.stages),
+    )
 
 
 @cache

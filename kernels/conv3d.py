@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels import reference
 from kernels.configurations import configuration_of
-from kernels.dispatch import chosen, is_twin
+from kernels.dispatch import Implementation, chosen, is_twin, triton_installed
 from kernels.launching import launch, next_power_of_2, pointers
 
 _LAST = torch.channels_last_3d
@@ -21,7 +21,7 @@ _LAST = torch.channels_last_3d
 @torch.library.custom_op("rushes::causal_conv3d", mutates_args=())
 def _causal_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, cache: Tensor | None, padding: list[int]) -> Tensor:
     rows, columns = padding
-    if not is_twin(chosen("causal_conv3d", x)):
+    if not is_twin(chosen("causal_conv3d", x, _default_for(x))):
         return reference.causal_conv3d(x, weight, bias, cache, rows, columns).contiguous(memory_format=_LAST)
     return _launch(x, weight, bias, cache, rows, columns)
 
@@ -65,6 +65,15 @@ def causal_conv3d(
     cache = None if cache is None else cache.contiguous(memory_format=_LAST)
     x, weight = (t.contiguous(memory_format=_LAST) for t in (x, weight))
     return _causal_conv3d(x, weight, bias, cache, list(padding))
+
+
+def _default_for(x: Tensor) -> Implementation:
+    """What convolves unless somebody asks: our twin in 16 bits on a GPU.
+
+    In fp32 it multiplies without matrix units, cuDNN with them (by TF32, unless torch is told otherwise).
+    """
+    ours = x.is_cuda and x.dtype in {torch.float16, torch.bfloat16} and triton_installed()
+    return Implementation.TRITON if ours else Implementation.REFERENCE
 
 
 def _out_of(x: Tensor, weight: Tensor, row_padding: int, column_padding: int) -> Tensor:

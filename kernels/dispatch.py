@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
+from functools import cache
+from typing import Any
 
 import torch
 
@@ -80,15 +82,32 @@ def asked() -> Implementation | None:
     return _asked.get()
 
 
+def remember(ctx: Any) -> None:
+    """Keeps in an autograd context what was asked for: a GPU's backward runs in a thread that knows nothing of it."""
+    ctx.way, ctx.record = _asked.get(), _record.get()
+
+
+@contextmanager
+def as_remembered(ctx: Any) -> Iterator[None]:
+    """Within it, in whatever thread, operators run and are recorded as where `remember` was called."""
+    asked_token, record_token = _asked.set(ctx.way), _record.set(ctx.record)
+    try:
+        yield
+    finally:
+        _record.reset(record_token)
+        _asked.reset(asked_token)
+
+
 def chosen(operator: str, tensor: torch.Tensor, default: Implementation | None = None) -> Implementation:
     """What runs `operator` on `tensor`: what `using` asked for, else `default`.
 
-    Without a default it is the twin on a GPU, the reference elsewhere, and no library of attention is heeded.
+    Without a default it is the twin on a GPU, the reference elsewhere. Libraries of attention are heeded by it alone.
     """
     way = _asked.get()
+    if operator != "attention" and way in _ATTENTION_ALONE:
+        way = None
     if default is None:
         default = Implementation.TRITON if tensor.is_cuda and triton_installed() else Implementation.REFERENCE
-        way = None if way in _ATTENTION_ALONE else way
     way = way or default
     ran = _record.get()
     if ran is not None:
@@ -104,7 +123,12 @@ def is_twin(implementation: Implementation) -> bool:
 def installed(implementation: Implementation) -> bool:
     """Whether the package that `implementation` needs can be imported here."""
     package = _PACKAGES.get(implementation)
-    return package is None or importlib.util.find_spec(package[0]) is not None
+    return package is None or _found(package[0])
+
+
+@cache
+def _found(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def triton_installed() -> bool:
@@ -120,6 +144,15 @@ def _check_installed(implementation: Implementation) -> None:
 
 def _check_triton(*, interpreted: bool) -> None:
     # Triton reads the variable when a kernel is defined, so it decides for the whole process.
-    if interpreted != (os.environ.get("TRITON_INTERPRET") == "1"):
+    if interpreted != interpreting():
         wanted = "set TRITON_INTERPRET=1" if interpreted else "unset TRITON_INTERPRET"
         raise OperatorUnavailableError(f"{wanted} before the process starts, to run Triton's kernels so")
+    if not interpreted and not torch.cuda.is_available():
+        raise OperatorUnavailableError(
+            "torch sees no GPU here, so Triton's kernels cannot run; ask for the interpreter"
+        )
+
+
+def interpreting() -> bool:
+    """Whether Triton was told to interpret its kernels, in any of the words that it takes for yes."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in {"1", "true", "yes", "on", "y"}

@@ -29,7 +29,7 @@ def _euler_step(
         return reference.euler_step(x, conditional, unconditional, guidance, change)
     from kernels.gpu.flow_step import euler_kernel  # noqa: PLC0415  it loads Triton
 
-    out = torch.empty_like(x, dtype=torch.float32)
+    out = torch.empty_like(x, dtype=_wide(x))
     tensors = pointers(x, x, conditional, unconditional, guidance)
     launch(
         euler_kernel,
@@ -60,7 +60,7 @@ def _unipc_step(
         return reference.unipc_step(x, conditional, unconditional, guidance, before, newest, older, list(coefficients))
     from kernels.gpu.flow_step import unipc_kernel  # noqa: PLC0415  it loads Triton
 
-    clean, here, following = (torch.empty_like(x, dtype=torch.float32) for _ in range(3))
+    clean, here, following = (torch.empty_like(x, dtype=_wide(x)) for _ in range(3))
     launch(
         unipc_kernel,
         _grid(x),
@@ -93,9 +93,9 @@ def _stochastic_step(
         return reference.stochastic_step(x, conditional, unconditional, guidance, noise, keep, pull, deviation)
     from kernels.gpu.flow_step import stochastic_kernel  # noqa: PLC0415  it loads Triton
 
-    out = torch.empty_like(x, dtype=torch.float32)
+    out = torch.empty_like(x, dtype=_wide(x))
     blocks, films = _grid(x)
-    squares = torch.empty(films, blocks, dtype=torch.float32, device=x.device)
+    squares = torch.empty(films, blocks, dtype=_wide(x), device=x.device)
     launch(
         stochastic_kernel,
         (blocks, films),
@@ -117,18 +117,18 @@ def _stochastic_step(
 
 @_euler_step.register_fake
 def _(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x, dtype=torch.float32)
+    return torch.empty_like(x, dtype=_wide(x))
 
 
 @_unipc_step.register_fake
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    clean, here, following = (torch.empty_like(x, dtype=torch.float32) for _ in range(3))
+    clean, here, following = (torch.empty_like(x, dtype=_wide(x)) for _ in range(3))
     return clean, here, following
 
 
 @_stochastic_step.register_fake
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, dtype=torch.float32), x.new_empty(len(x), dtype=torch.float32)
+    return torch.empty_like(x, dtype=_wide(x)), x.new_empty(len(x), dtype=_wide(x))
 
 
 def euler_step(
@@ -139,7 +139,7 @@ def euler_step(
     *,
     change: float,
 ) -> Tensor:
-    """x + change * v, with v guided by a factor [B] for each film; [B, ...] in fp32."""
+    """x + change * v, with v guided by a factor [B] for each film; [B, ...] in fp32 (fp64 of fp64)."""
     rows = _rows(x, conditional, unconditional, guidance)
     return _euler_step(*rows, change).view(x.shape)
 
@@ -184,6 +184,11 @@ def stochastic_step(
     rows = _rows(x, conditional, unconditional, guidance)
     out, log_probability = _stochastic_step(*rows, _row("noise", noise, x), keep, pull, deviation)
     return out.view(x.shape), log_probability
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """What steps give back: fp64 of fp64, for the proofs, and fp32 of all else."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _grid(x: Tensor) -> tuple[int, int]:

@@ -109,9 +109,18 @@ class SlidingTile:
 Mask = BlockCausal | SlidingTile
 
 
+NO_MASK = (0,)
+"""The code of no mask: AOTInductor's packages give an empty list to a Python operator as None."""
+
+
+def code_of(mask: Mask | None) -> list[int]:
+    """Numbers for an operator's schema, which knows no classes; `mask_of` turns them back."""
+    return list(NO_MASK) if mask is None else mask.code()
+
+
 def mask_of(code: Sequence[int]) -> Mask | None:
-    """The mask of its `code`; an operator's schema knows lists of numbers, not classes. No numbers, no mask."""
-    if not code:
+    """The mask of its code."""
+    if tuple(code) == NO_MASK:
         return None
     if len(code) == 3:
         chunk, window, sink = code

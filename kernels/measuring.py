@@ -16,6 +16,8 @@ from kernels.roofline import GPUS, SIZES, Gpu, floor_of
 from kernels.workloads import Workload, conv_workloads, workloads
 
 _WARM_UP, _RUNS = 3, 20
+_LESSER = {"PCIE", "NVL", "40GB", "64GB", "LAPTOP", "D"}
+_CACHE_BYTES = 512 * 1024**2  # more than any GPU's last cache holds
 
 
 def measured(report: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -55,17 +57,28 @@ def gpu_here() -> torch.device:
 
 
 def known_gpu(name: str) -> Gpu | None:
-    """The data sheet of a device by the name that it gives itself; "NVIDIA H100 80GB HBM3" is an H100."""
+    """The data sheet of a device by the name that it gives itself; "NVIDIA H100 80GB HBM3" is an H100.
+
+    None for one that is not known, and for the slower ones that have a known one's name: H100 PCIe, H100 NVL, A100 with
+    40 GB, RTX 5090 Laptop or D.
+    """
     words = name.upper().replace("-", " ").split()
+    if not _LESSER.isdisjoint(words):
+        return None
     return next((gpu for gpu in GPUS if all(word in words for word in gpu.name.upper().split())), None)
 
 
 def timed(call: Callable[[], object]) -> list[float]:
-    """Milliseconds of some runs, by the GPU's own clock, after some that are not counted."""
+    """Milliseconds of some runs, by the GPU's own clock, after some that are not counted.
+
+    Before each the cache is filled with something else, as between two calls in a forward.
+    """
+    other = torch.empty(_CACHE_BYTES, dtype=torch.uint8, device="cuda")
     for _ in range(_WARM_UP):
         call()
     events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(_RUNS)]
     for begin, end in events:
+        other.zero_()
         begin.record()
         call()
         end.record()
@@ -79,6 +92,9 @@ def _all(device: torch.device) -> Iterator[Workload]:
     yield from conv_workloads(device)
 
 
-def _floor_ms(workload: Workload, gpu: Gpu) -> float:
-    floor = floor_of(workload.cost, gpu)
-    return 1e3 * (floor.in_eight_bits if workload.in_eight_bits else floor.after)
+def _floor_ms(workload: Workload, gpu: Gpu) -> float | None:
+    if workload.form is None:
+        return 1e3 * floor_of(workload.cost, gpu).after
+    peak = gpu.int8 if workload.form == "int8" else gpu.fp8
+    moved = workload.cost.in_eight_bits / gpu.bandwidth
+    return None if peak is None else 1e3 * max(moved, workload.cost.operations / peak)

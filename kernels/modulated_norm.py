@@ -6,13 +6,14 @@ Legend: B batch, L tokens, D width; a modulation is [B, 1, D] or [B, L, D].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernels import reference
-from kernels.dispatch import chosen, is_twin
+from kernels.dispatch import as_remembered, chosen, is_twin, remember
 from kernels.launching import launch, next_power_of_2, pointers, warps_for
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -163,55 +164,41 @@ def _(
 
 def _keep_modulated(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  torch's signature
     x, scale, _, weight, bias, ctx.eps, ctx.rms = inputs
+    remember(ctx)
     ctx.save_for_backward(x, scale, weight, bias)
 
 
 def _modulated_gradients(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     x, scale, weight, bias = ctx.saved_tensors
-    dx, _, _, dscale, dshift, dweight, dbias = _norm_backward(
-        gradient.contiguous(), None, x, None, None, scale, weight, bias, ctx.eps, ctx.rms
-    )
-    return (
-        dx,
-        None if scale is None else dscale,
-        None if scale is None else dshift,
-        None if weight is None else dweight,
-        None if bias is None else dbias,
-        None,
-        None,
-    )
+    with as_remembered(ctx):
+        dx, _, _, *rest = _norm_backward(
+            gradient.contiguous(), None, x, None, None, scale, weight, bias, ctx.eps, ctx.rms
+        )
+    return (dx, *_where_present(rest, scale, weight, bias), None, None)
 
 
 def _keep_gated(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     _, branch, gate, scale, _, weight, bias, ctx.eps, ctx.rms = inputs
+    remember(ctx)
     ctx.save_for_backward(output[0], branch, gate, scale, weight, bias)
 
 
 def _gated_gradients(ctx: Any, residual_gradient: Tensor, gradient: Tensor) -> tuple[Any, ...]:
     residual, branch, gate, scale, weight, bias = ctx.saved_tensors
-    dx, dbranch, dgate, dscale, dshift, dweight, dbias = _norm_backward(
-        gradient.contiguous(),
-        residual_gradient.contiguous(),
-        residual,
-        branch,
-        gate,
-        scale,
-        weight,
-        bias,
-        ctx.eps,
-        ctx.rms,
-    )
-    return (
-        dx,
-        dbranch,
-        None if gate is None else dgate,
-        None if scale is None else dscale,
-        None if scale is None else dshift,
-        None if weight is None else dweight,
-        None if bias is None else dbias,
-        None,
-        None,
-    )
+    gradients = gradient.contiguous(), residual_gradient.contiguous()
+    with as_remembered(ctx):
+        dx, dbranch, dgate, *rest = _norm_backward(
+            *gradients, residual, branch, gate, scale, weight, bias, ctx.eps, ctx.rms
+        )
+    return (dx, dbranch, None if gate is None else dgate, *_where_present(rest, scale, weight, bias), None, None)
+
+
+def _where_present(
+    gradients: Sequence[Tensor], scale: Tensor | None, weight: Tensor | None, bias: Tensor | None
+) -> list[Tensor | None]:
+    """Gradients of scale, shift, weight and bias, None for what there is none of."""
+    whose = (scale, scale, weight, bias)
+    return [None if of is None else gradient for gradient, of in zip(gradients, whose, strict=True)]
 
 
 _modulated_norm.register_autograd(_modulated_gradients, setup_context=_keep_modulated)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kernels import reference
-from kernels.configurations import configuration_of
-from kernels.dispatch import chosen, is_twin
+from kernels.configurations import NO_FP8, configuration_of, target_of
+from kernels.dispatch import OperatorUnavailableError, chosen, is_twin
 from kernels.launching import launch, next_power_of_2, pointers, warps_for
 from kernels.modulated_norm import check_modulation, check_norm, launch_norm, modulation_strides
 
@@ -36,6 +36,7 @@ def _quantize_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return reference.quantized_rows(x, dtype)
     from kernels.gpu.quantized import quantize_rows as kernel  # noqa: PLC0415  it loads Triton
 
+    _check_here(x, dtype)
     out, scales = torch.empty_like(x, dtype=dtype), x.new_empty(x.shape[:-1], dtype=torch.float32)
     block = next_power_of_2(x.shape[-1])
     launch(kernel, (scales.numel(),), x, out, scales, x.shape[-1], BLOCK=block, warps=warps_for(block))
@@ -56,6 +57,7 @@ def _quantized_norm(
     if not is_twin(chosen("quantized_norm", x)):
         wide = reference.modulated_norm(reference.wide_of(x), scale, shift, weight, bias, eps, rms=rms)
         return reference.quantized_rows(wide, dtype)
+    _check_here(x, dtype)
     out, scales = torch.empty_like(x, dtype=dtype), x.new_empty(x.shape[:-1], dtype=torch.float32)
     launch_norm(x, None, None, scale, shift, weight, bias, None, out, eps, rms=rms, out_scales=scales)
     return out, scales
@@ -75,6 +77,7 @@ def _quantized_linear(
 ) -> Tensor:
     if not is_twin(chosen("quantized_linear", x)):
         return reference.quantized_linear(x, x_scales, weight, weight_scales, bias, residual, gate, dtype, gelu=gelu)
+    _check_here(x, x.dtype)
     return _launch(x, x_scales, weight, weight_scales, bias, residual, gate, dtype, gelu=gelu)
 
 
@@ -135,8 +138,15 @@ def quantized_linear(
     """
     _check_format(x.values.dtype)
     _check_linear(x.values, weight.values, bias, residual, gate)
+    for name, side in (("x", x), ("weight", weight)):
+        if side.scales.shape != side.values.shape[:-1] or not side.scales.is_floating_point():
+            raise ValueError(
+                f"the scales of {name} are {list(side.scales.shape)} of {side.scales.dtype}; "
+                f"values of {list(side.values.shape)} need {list(side.values.shape[:-1])} of floats"
+            )
     rest = (None if t is None else t.contiguous() for t in (bias, residual, gate))
-    return _quantized_linear(x.values, x.scales, weight.values, weight.scales, *rest, dtype, gelu)
+    sides = (t.contiguous() for side in (x, weight) for t in (side.values, side.scales))
+    return _quantized_linear(*sides, *rest, dtype, gelu)
 
 
 def _launch(
@@ -187,6 +197,12 @@ def _scales_like(x: Tensor) -> Tensor:
 def _check_format(dtype: torch.dtype) -> None:
     if dtype not in reference.LARGEST:
         raise ValueError(f"{dtype} is no 8-bit format; use {' or '.join(str(d) for d in reference.LARGEST)}")
+
+
+def _check_here(x: Tensor, dtype: torch.dtype) -> None:
+    """OperatorUnavailableError where the GPU that holds `x` has no fp8 and that is what is asked."""
+    if x.is_cuda and dtype.is_floating_point and target_of(x.device) in NO_FP8:
+        raise OperatorUnavailableError(f"{torch.cuda.get_device_name(x.device)} has no fp8; use torch.int8")
 
 
 def _check_linear(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, gate: Tensor | None) -> None:

@@ -7,28 +7,35 @@ here was measured. Before fusion is what diffusers 0.42 does op by op, with bf16
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _BF16, _FP32 = 2, 4
+_HEAD = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """Of a data sheet: bytes a second, and dense operations a second in bf16 and in the better 8-bit format."""
+    """Of a data sheet: bytes a second, and dense operations a second in bf16, int8 and fp8 (summed in fp32)."""
 
     name: str
     bandwidth: float
     bf16: float
-    eight_bits: float
+    int8: float
+    fp8: float | None
+
+    @property
+    def eight_bits(self) -> float:
+        """Of the better 8-bit format."""
+        return max(self.int8, self.fp8 or 0.0)
 
 
 GPUS = (
-    Gpu(name="A100", bandwidth=2.039e12, bf16=312e12, eight_bits=624e12),
-    Gpu(name="L40S", bandwidth=0.864e12, bf16=362e12, eight_bits=733e12),
-    Gpu(name="H100", bandwidth=3.35e12, bf16=989e12, eight_bits=1979e12),
-    Gpu(name="H200", bandwidth=4.8e12, bf16=989e12, eight_bits=1979e12),
-    Gpu(name="B200", bandwidth=8.0e12, bf16=2250e12, eight_bits=4500e12),
-    Gpu(name="RTX 5090", bandwidth=1.792e12, bf16=209.5e12, eight_bits=838e12),
+    Gpu(name="A100", bandwidth=2.039e12, bf16=312e12, int8=624e12, fp8=None),
+    Gpu(name="L40S", bandwidth=0.864e12, bf16=362e12, int8=733e12, fp8=733e12),
+    Gpu(name="H100", bandwidth=3.35e12, bf16=989e12, int8=1979e12, fp8=1979e12),
+    Gpu(name="H200", bandwidth=4.8e12, bf16=989e12, int8=1979e12, fp8=1979e12),
+    Gpu(name="B200", bandwidth=8.0e12, bf16=2250e12, int8=4500e12, fp8=4500e12),
+    Gpu(name="RTX 5090", bandwidth=1.792e12, bf16=209.5e12, int8=838e12, fp8=419e12),
 )
 
 
@@ -53,7 +60,10 @@ SIZES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of an operator in a block: bytes before fusion, after it and with 8 bits; operations, and if 8 bits do them."""
+    """Of an operator in a block: bytes before fusion, after it and with 8 bits; operations, and if 8 bits do them.
+
+    `int8_share` of them are int8 even where nothing else is in 8 bits: the scores of `int8_attention`.
+    """
 
     operator: str
     before: float
@@ -61,6 +71,7 @@ class Cost:
     in_eight_bits: float
     operations: float = 0.0
     multiplies: bool = False
+    int8_share: float = 0.0
 
 
 def block_costs(size: WanSize) -> list[Cost]:
@@ -72,7 +83,7 @@ def block_costs(size: WanSize) -> list[Cost]:
         ),
         *_products("q, k, v", size.tokens, size.width, size.width, count=3),
         # RMS norm of both, and cos and sin by halves: two products, a sum and a strided store each.
-        _norms("qk_norm_rope", 2 * values, before=2 * _BF16 + 30, after=2 * _BF16),
+        _with_angles(_norms("qk_norm_rope", 2 * values, before=2 * _BF16 + 30, after=2 * _BF16), size.tokens),
         _attention("attention", size.tokens, size.tokens, size.width),
         # What attention gave is rounded for the product after it.
         _norms("quantize_rows", 2 * values, before=0, after=0, eight=_BF16 + 1),
@@ -112,6 +123,14 @@ def _norms(
     return Cost(operator=name, before=values * before, after=values * after, in_eight_bits=values * eight)
 
 
+def _with_angles(cost: Cost, tokens: int) -> Cost:
+    """With cos and sin of every token, which diffusers holds twice over in fp32: each line of them is read once."""
+    angles = 2.0 * _FP32 * _HEAD * tokens
+    return replace(
+        cost, before=cost.before + angles, after=cost.after + angles, in_eight_bits=cost.in_eight_bits + angles
+    )
+
+
 def _products(name: str, rows: int, n_in: int, n_out: int, *, count: int = 1, rounded: bool = True) -> list[Cost]:
     moved = _BF16 * (rows * n_in + n_in * n_out + rows * n_out)
     # What a product in 8 bits adds at its end, the residual, it also reads.
@@ -145,9 +164,10 @@ class Floor:
 def floor_of(cost: Cost, gpu: Gpu) -> Floor:
     """Of one operator in one block."""
     eight_peak = gpu.eight_bits if cost.multiplies else gpu.bf16
+    computed = cost.operations * ((1 - cost.int8_share) / gpu.bf16 + cost.int8_share / gpu.int8)
     return Floor(
-        before=max(cost.before / gpu.bandwidth, cost.operations / gpu.bf16),
-        after=max(cost.after / gpu.bandwidth, cost.operations / gpu.bf16),
+        before=max(cost.before / gpu.bandwidth, computed),
+        after=max(cost.after / gpu.bandwidth, computed),
         in_eight_bits=max(cost.in_eight_bits / gpu.bandwidth, cost.operations / eight_peak),
     )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from kernels.roofline import CONVS, GPUS, SIZES, Cost, WanSize, block_costs, conv_cost, floor_of, forward_floor
 
+_WAYS = (("before", "before"), ("fused", "after"), ("fused, 8 bits", "in_eight_bits"))
+
 
 def roofline_rows() -> list[dict[str, Any]]:
     """One object for each operator of each model: bytes, operations and floors in seconds of one forward of a film."""
@@ -18,11 +20,49 @@ def roofline_rows() -> list[dict[str, Any]]:
             "bytes_after": size.layers * cost.after,
             "bytes_in_eight_bits": size.layers * cost.in_eight_bits,
             "operations": size.layers * cost.operations,
-            "floors": {gpu.name: size.layers * floor_of(cost, gpu).after for gpu in GPUS},
+            **_floors(cost, size.layers),
         }
         for size in SIZES
         for cost in block_costs(size)
     ]
+
+
+def forward_rows() -> list[dict[str, Any]]:
+    """One object for each model and way: floors in seconds of all blocks of one forward of a film."""
+    return [
+        {
+            "model": size.name,
+            "way": way,
+            "floors": {gpu.name: getattr(forward_floor(size, gpu), field) for gpu in GPUS},
+        }
+        for size in SIZES
+        for way, field in _WAYS
+    ]
+
+
+def conv_rows() -> list[dict[str, Any]]:
+    """One object for each convolution of the VAE's decoder: bytes, operations and floors in seconds of one chunk."""
+    return [
+        {
+            "channels": size.channels,
+            "frames": size.frames,
+            "rows": size.rows,
+            "columns": size.columns,
+            "bytes_before": cost.before,
+            "bytes_after": cost.after,
+            "operations": cost.operations,
+            **_floors(cost, 1),
+        }
+        for size in CONVS
+        for cost in (conv_cost(size),)
+    ]
+
+
+def _floors(cost: Cost, times: int) -> dict[str, dict[str, float]]:
+    fields = {"floors_before": "before", "floors": "after", "floors_in_eight_bits": "in_eight_bits"}
+    return {
+        name: {gpu.name: times * getattr(floor_of(cost, gpu), field) for gpu in GPUS} for name, field in fields.items()
+    }
 
 
 def markdown() -> str:
@@ -43,7 +83,7 @@ def _parts() -> Iterator[Sequence[str]]:
         [
             (size.name, when, *(f"{getattr(forward_floor(size, gpu), field):.3f}" for gpu in GPUS))
             for size in SIZES
-            for when, field in (("before", "before"), ("fused", "after"), ("fused, 8 bits", "in_eight_bits"))
+            for when, field in _WAYS
         ],
     )
     yield ["### A 3x3x3 convolution of the VAE's decoder at 480x832, one chunk"]

@@ -53,10 +53,10 @@ def qk_norm_rope(
     Without angles they are normalised only, and may differ in length. ValueError for shapes that do not fit.
     """
     width = q.shape[-1]
-    if q.ndim != 3 or k.ndim != 3 or k.shape[-1] != width or width % (2 * heads):
+    if heads < 1 or q.ndim != 3 or k.ndim != 3 or k.shape[-1] != width or width % (2 * heads) or q.dtype != k.dtype:
         raise ValueError(
-            f"q is {list(q.shape)} and k {list(k.shape)}; both must be [batch, tokens, width] "
-            f"with a width of {heads} even heads"
+            f"q is {list(q.shape)} of {q.dtype} and k {list(k.shape)} of {k.dtype}; both must be "
+            f"[batch, tokens, width] of one dtype, with a width of {heads} even heads"
         )
     if q_weight.shape != (width,) or k_weight.shape != (width,):
         raise ValueError(f"the weights are {list(q_weight.shape)} and {list(k_weight.shape)}; both must be [{width}]")
@@ -81,7 +81,9 @@ def _gradients(ctx: Any, dq: Tensor, dk: Tensor) -> tuple[Any, ...]:
     q, k, q_weight, k_weight, cos, sin = ctx.saved_tensors
     found = []
     for x, weight, gradient in ((q, q_weight, dq), (k, k_weight, dk)):
-        flat = (gradient if cos is None else reference.rotated(gradient, cos, -sin)).flatten(2)
+        # Wide from here on: rounded between the two, a gradient in bf16 would lose half of its digits again.
+        wide = reference.wide_of(gradient)
+        flat = (wide if cos is None else reference.rotated(wide, cos, -sin)).flatten(2)
         dx, _, _, dweight, _ = reference.modulated_norm_gradients(flat, x, None, weight, None, ctx.eps, rms=True)
         found.append((dx.to(x.dtype), dweight.sum((0, 1)).to(weight.dtype)))
     (grad_q, grad_q_weight), (grad_k, grad_k_weight) = found
@@ -107,15 +109,20 @@ def _launch(
     outs = torch.empty_like(q), torch.empty_like(k)
     q_rows, k_rows = (x.shape[0] * x.shape[1] for x in (q, k))
     block = next_power_of_2(width // 2)
-    angles = tuple(None if a is None else a.contiguous() for a in (cos, sin))
+    # Read where they lie: diffusers has each angle twice over, and a copy of every other one would cost more.
+    angle_strides = (0, 0) if cos is None or sin is None else (cos.stride(0), cos.stride(1))
+    if cos is not None and sin is not None and sin.stride() != cos.stride():
+        sin = sin.contiguous()
+        cos, angle_strides = cos.contiguous(), sin.stride()
     launch(
         qk_norm_rope_forward,
         (q_rows + k_rows,),
-        *pointers(q, q, k, q_weight.contiguous(), k_weight.contiguous(), *angles, *outs),
+        *pointers(q, q, k, q_weight.contiguous(), k_weight.contiguous(), cos, sin, *outs),
         q_rows,
         q.shape[1],
         width,
         width // heads // 2,
+        *angle_strides,
         eps,
         ROPE=cos is not None,
         BLOCK=block,

@@ -44,32 +44,38 @@ PROCESSORS = {
     "gfx942": Processor(registers=131_072, shared=64 * _KIB, shared_of_program=64 * _KIB, warps=32, lanes=64),
     "gfx950": Processor(registers=131_072, shared=160 * _KIB, shared_of_program=160 * _KIB, warps=32, lanes=64),
 }
+# Of a GPU that is not in the list: what the smallest of those that are has.
+_LEAST = Processor(registers=65_536, shared=100 * _KIB, shared_of_program=99 * _KIB, warps=48)
 _REGISTERS_AT_A_TIME = 256  # NVIDIA gives a warp registers by so many
+_RESERVED = _KIB  # of shared memory, for each program, by CUDA itself
 
 
 def occupancy(made: Compiled, warps: int) -> float:
     """The share of a multiprocessor's warps that can be there at once; 0 for a program that spills or does not fit."""
-    processor = PROCESSORS[made.target]
+    processor = PROCESSORS.get(made.target, _LEAST)
     if made.error or made.spills or made.shared > processor.shared_of_program:
         return 0.0
     of_warp = -(-made.registers * processor.lanes // _REGISTERS_AT_A_TIME) * _REGISTERS_AT_A_TIME
     programs = min(
         processor.registers // (of_warp * warps),
-        processor.shared // made.shared if made.shared else processor.warps,
+        processor.shared // (made.shared + _RESERVED),
         processor.warps // warps,
     )
     return programs * warps / processor.warps
 
 
 def shortlist(operator: str, target: str, most: int = 3) -> list[tuple[Configuration, float]]:
-    """At most so many configurations worth trying, with their least occupancy over all builds, best first."""
+    """At most so many configurations worth trying, with their least occupancy over all builds.
+
+    The best guess comes first where it fits at all, for a product gains more by large blocks than by many warps; then
+    those of which most warps fit.
+    """
     found = []
     for configuration in configurations(operator, target):
         made = [compile_for(build, target) for build in tiled_builds(operator, target, configuration)]
-        least = min(occupancy(one, configuration.warps) for one in made)
-        if least > 0:
-            found.append((configuration, least))
-    return sorted(found, key=lambda pair: -pair[1])[:most]
+        found.append((configuration, min(occupancy(one, configuration.warps) for one in made)))
+    guess, *others = found
+    return [pair for pair in (guess, *sorted(others, key=lambda pair: -pair[1])) if pair[1] > 0][:most]
 
 
 def tune(report: Callable[[str], None]) -> tuple[str, dict[str, Configuration]]:
@@ -95,12 +101,12 @@ def tune(report: Callable[[str], None]) -> tuple[str, dict[str, Configuration]]:
             if workload.operator == operator:
                 for i, configuration in enumerate(candidates):
                     report(f"{operator}: {i + 1} of {len(candidates)}")
-                    use_measured({**best, operator: configuration})
+                    use_measured(device, {**best, operator: configuration})
                     with using(Implementation.TRITON):
                         times[i] += statistics.median(timed(workload.call))
         if candidates:
             best[operator] = candidates[min(times, key=lambda i: times[i])]
-    use_measured(best)
+    use_measured(device, best)
     return torch.cuda.get_device_name(device), best
 
 
@@ -124,9 +130,18 @@ def load_tuned(path: Path, device: str) -> dict[str, Configuration]:
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no file of tuned kernels ({error}); delete it, or tune again") from None
     for name, one in found.items():
-        if name not in TUNABLE or not isinstance(one.blocks, Mapping):
-            raise ValueError(f"{path} names an operator {name!r} that cannot be tuned; delete it, or tune again")
+        if name not in TUNABLE or not _fits(name, one):
+            raise ValueError(f"{path} has no configuration of {name!r} that can be run; delete it, or tune again")
     return found
+
+
+def _fits(operator: str, one: Configuration) -> bool:
+    """Whether it names the blocks that the operator has, and gives them powers of two."""
+    if not isinstance(one.blocks, Mapping):
+        return False
+    names = configurations(operator, "sm_80")[0].blocks.keys()
+    sizes = (*one.blocks.values(), one.warps)
+    return one.blocks.keys() == names and all(isinstance(n, int) and n > 0 and n & (n - 1) == 0 for n in sizes)
 
 
 def _read(path: Path) -> dict[str, Any]:

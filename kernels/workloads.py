@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,17 +23,17 @@ _HEAD = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One call of an operator, and what it must move and compute at least; `in_eight_bits` says by which bytes."""
+    """One call of an operator, what it must move and compute at least, and the 8-bit format it is in, if any."""
 
     operator: str
     shape: str
     cost: Cost
-    in_eight_bits: bool
+    form: Literal["int8", "fp8"] | None
     call: Callable[[], object]
 
 
 def workloads(size: WanSize, device: torch.device) -> Iterator[Workload]:
-    """A block's operators at `size` in bf16, made one at a time: some hold gigabytes."""
+    """A block's operators at `size` in bf16; several hold gigabytes, so that they are best taken one at a time."""
     costs = {cost.operator: cost for cost in block_costs(size)}
     yield from _norms(size, device, costs)
     yield from _attentions(size, device, costs["attention"])
@@ -50,7 +51,7 @@ def conv_workloads(device: torch.device) -> Iterator[Workload]:
             operator="causal_conv3d",
             shape=f"{c} channels, {size.frames} x {size.rows} x {size.columns}",
             cost=conv_cost(size),
-            in_eight_bits=False,
+            form=None,
             call=lambda x=x, w=weight, cache=cache: causal_conv3d(x, w, cache=cache, padding=(1, 1)),
         )
 
@@ -60,41 +61,43 @@ def _norms(size: WanSize, device: torch.device, costs: dict[str, Cost]) -> Itera
     gate, scale, shift = (_draw(device, 1, 1, size.width).float() for _ in range(3))
     weight = _draw(device, size.width)
     heads = size.width // _HEAD
-    angles = torch.rand(size.tokens, _HEAD // 2, device=device)
-    calls: dict[str, tuple[str, bool, Callable[[], object]]] = {
-        "modulated_norm": ("modulated_norm", False, lambda: modulated_norm(x, scale=scale, shift=shift)),
-        "quantized_norm": ("modulated_norm", True, lambda: quantized_norm(x, scale=scale, shift=shift)),
-        "gated_norm": ("gated_norm, modulated", False, lambda: gated_norm(x, branch, gate, scale=scale, shift=shift)),
-        "gated_residual": ("gated_residual", False, lambda: gated_residual(x, branch, gate)),
+    # As diffusers has them: each angle twice over, of which the operator reads every other.
+    angles = torch.rand(size.tokens, _HEAD, device=device)
+    cos, sin = angles.cos()[:, 0::2], angles.sin()[:, 1::2]
+    calls: dict[str, tuple[str, Literal["int8"] | None, Callable[[], object]]] = {
+        "modulated_norm": ("modulated_norm", None, lambda: modulated_norm(x, scale=scale, shift=shift)),
+        "quantized_norm": ("modulated_norm", "int8", lambda: quantized_norm(x, scale=scale, shift=shift)),
+        "gated_norm": ("gated_norm, modulated", None, lambda: gated_norm(x, branch, gate, scale=scale, shift=shift)),
+        "gated_residual": ("gated_residual", None, lambda: gated_residual(x, branch, gate)),
         "qk_norm_rope": (
             "qk_norm_rope",
-            False,
-            lambda: qk_norm_rope(x, branch, weight, weight, heads=heads, cos=angles.cos(), sin=angles.sin()),
+            None,
+            lambda: qk_norm_rope(x, branch, weight, weight, heads=heads, cos=cos, sin=sin),
         ),
     }
-    for operator, (row, eight, call) in calls.items():
-        yield Workload(operator=operator, shape=size.name, cost=costs[row], in_eight_bits=eight, call=call)
+    for operator, (row, form, call) in calls.items():
+        yield Workload(operator=operator, shape=size.name, cost=costs[row], form=form, call=call)
 
 
 def _attentions(size: WanSize, device: torch.device, cost: Cost) -> Iterator[Workload]:
     q, k, v = (_draw(device, 1, size.tokens, size.width // _HEAD, _HEAD) for _ in range(3))
-    for operator, call in (("attention", attention), ("int8_attention", int8_attention)):
-        yield Workload(
-            operator=operator, shape=size.name, cost=cost, in_eight_bits=False, call=lambda c=call: c(q, k, v)
-        )
+    of_int8 = replace(cost, int8_share=0.5)
+    for operator, own, call in (("attention", cost, attention), ("int8_attention", of_int8, int8_attention)):
+        yield Workload(operator=operator, shape=size.name, cost=own, form=None, call=lambda c=call: c(q, k, v))
 
 
 def _products(size: WanSize, device: torch.device, cost: Cost) -> Iterator[Workload]:
     x, weight = _draw(device, 1, size.tokens, size.width), _draw(device, size.inner, size.width)
-    for dtype in (torch.int8, torch.float8_e4m3fn):
+    forms: dict[Literal["int8", "fp8"], torch.dtype] = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+    for form, dtype in forms.items():
         if dtype != torch.int8 and target_of(device) in NO_FP8:
             continue
         rounded = quantize_rows(x, dtype), quantize_rows(weight, dtype)
         yield Workload(
             operator="quantized_linear",
-            shape=f"{size.name}, {str(dtype).removeprefix('torch.')}",
+            shape=f"{size.name}, {form}",
             cost=cost,
-            in_eight_bits=True,
+            form=form,
             call=lambda r=rounded: quantized_linear(*r, dtype=torch.bfloat16, gelu=True),
         )
 

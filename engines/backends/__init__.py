@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from engines.errors import MissingExtra, UnknownName
 from engines.family import EncodedText, Family
+from engines.samplers import Sampler
+from engines.samplers.guidance import Velocity
 
 
 class Backend(Protocol):
@@ -18,6 +20,10 @@ class Backend(Protocol):
 
     def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
         """As `Family.velocity`: one transformer call for all rows."""
+        ...
+
+    def advance(self, sampler: Sampler, state: Any, velocity: Velocity) -> Any:
+        """The sampler's state after one step at a velocity, guided where it says so."""
         ...
 
 

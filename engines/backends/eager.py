@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from engines.backends import Backend
-from engines.family import Family
+from typing import Any
+
+import torch
+
+from engines.family import EncodedText, Family
+from engines.samplers import Sampler
+from engines.samplers.guidance import Velocity
 
 
-def prepare(family: Family) -> Backend:
+class EagerBackend:
+    """A family that runs itself, and samplers as they are written."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+        """The family's own."""
+        return self._family.velocity(latents_BCTHW, timestep, text)
+
+    def advance(self, sampler: Sampler, state: Any, velocity: Velocity) -> Any:
+        """Guidance, and then the sampler's step."""
+        return sampler.step(state, velocity.guided())
+
+
+def prepare(family: Family) -> EagerBackend:
     """Nothing to prepare: a family runs itself."""
-    return family
+    return EagerBackend(family)

@@ -63,9 +63,8 @@ class Wan:
         return self.parts.transformer.config["in_channels"], frames, spec.height // spatial, spec.width // spatial
 
     def use_operators(self) -> None:
-        for transformer in (self.parts.transformer, self.parts.transformer_low):
-            if transformer is not None:
-                use_operators(transformer)
+        both = self.parts.transformer, self.parts.transformer_low
+        use_operators(*(transformer for transformer in both if transformer is not None))
         use_vae_operators(self.parts.vae)
 
     @torch.inference_mode()

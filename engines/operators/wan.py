@@ -11,7 +11,12 @@ from typing import Protocol
 
 import torch
 from diffusers.models.normalization import FP32LayerNorm
-from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel, WanTransformerBlock
+from diffusers.models.transformers.transformer_wan import (
+    WanAttention,
+    WanAttnProcessor,
+    WanTransformer3DModel,
+    WanTransformerBlock,
+)
 from torch import nn
 
 from engines.errors import InvalidModel
@@ -35,15 +40,20 @@ def check_diffusers() -> None:
         )
 
 
-def use_operators(transformer: WanTransformer3DModel) -> None:
-    """Puts our operators into every block of `transformer`, in place.
+def use_operators(*transformers: WanTransformer3DModel) -> None:
+    """Puts our operators into every block of all `transformers`, in place.
 
     InvalidModel when diffusers' version is not one whose blocks are known, or a block has parts that ours has not.
     """
     check_diffusers()
-    # All are looked at before any is replaced, so that a refusal leaves the model as it was.
-    known = {i: checked_block(b, i) for i, b in enumerate(transformer.blocks) if not isinstance(b, OperatorBlock)}
-    for index, block in known.items():
+    # All are looked at before any is replaced, so that a refusal leaves the models as they were.
+    known = [
+        (transformer, index, checked_block(block, index))
+        for transformer in transformers
+        for index, block in enumerate(transformer.blocks)
+        if not isinstance(block, OperatorBlock)
+    ]
+    for transformer, index, block in known:
         transformer.blocks[index] = OperatorBlock(block).train(block.training)
 
 
@@ -55,6 +65,12 @@ def checked_block(block: nn.Module, index: int) -> WanTransformerBlock:
         raise InvalidModel(f"block {index} attends to an image as well; operators are known for text to video")
     if not isinstance(block.norm2, FP32LayerNorm):
         raise InvalidModel(f"block {index} has no norm before its cross-attention; operators need cross_attn_norm")
+    for name, processor in (("attn1", block.attn1.processor), ("attn2", block.attn2.processor)):
+        if type(processor) is not WanAttnProcessor or getattr(processor, "_attention_backend", None) is not None:
+            raise InvalidModel(
+                f"{name} of block {index} has a processor or an attention backend of its own, which operators would "
+                "drop; set it back to WanAttnProcessor() first"
+            )
     return block
 
 
@@ -117,6 +133,6 @@ def heads_attended(
         heads=module.heads,
         cos=cos,
         sin=sin,
-        eps=module.norm_q.eps or torch.finfo(torch.float32).eps,
+        eps=torch.finfo(torch.float32).eps if module.norm_q.eps is None else module.norm_q.eps,
     )
     return attention(query, key, value.unflatten(2, (module.heads, -1))).flatten(2)

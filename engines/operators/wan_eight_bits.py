@@ -6,12 +6,14 @@ B batch, L tokens, M tokens of the prompt, D width.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, cast
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel, WanTransformerBlock
 from torch import nn
 
+from engines.errors import InvalidModel
 from engines.operators.wan import Angles, check_diffusers, checked_block, heads_attended, modulations
 from kernels.quantized import Quantized, quantize_rows, quantized_linear, quantized_norm
 
@@ -27,10 +29,30 @@ def use_eight_bits(transformer: WanTransformer3DModel, form: Literal["int8", "fp
     check_diffusers()
     if form not in FORMATS:
         raise ValueError(f"{form!r} is no 8-bit format; use {' or '.join(FORMATS)}")
-    # All are looked at before any is replaced, so that a refusal leaves the model as it was.
+    # All are looked at before any is replaced, so that a refusal leaves the model as it was; they are made one by one,
+    # for the weights in both precisions would be half as much memory again.
     blocks = [checked_block(block, index) for index, block in enumerate(transformer.blocks)]
     for index, block in enumerate(blocks):
+        _check_linears(block, index)
+    for index, block in enumerate(blocks):
         transformer.blocks[index] = EightBitBlock(block, FORMATS[form]).train(block.training)
+
+
+_LINEARS = (
+    *(f"{attention}.{name}" for attention in ("attn1", "attn2") for name in ("to_q", "to_k", "to_v", "to_out.0")),
+    "ffn.net.0.proj",
+    "ffn.net.2",
+)
+
+
+def _check_linears(block: WanTransformerBlock, index: int) -> None:
+    for name in _LINEARS:
+        layer = block.get_submodule(name)
+        if type(layer) is not nn.Linear:
+            raise InvalidModel(
+                f"{name} of block {index} is a {type(layer).__name__}; only a plain Linear is rounded to 8 bits "
+                "(a LoRA is merged first)"
+            )
 
 
 class EightBitBlock(nn.Module):
@@ -44,8 +66,8 @@ class EightBitBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2, self.norm3 = block.norm1, block.norm2, block.norm3
         self.attn1, self.attn2 = EightBitAttention(block.attn1, dtype), EightBitAttention(block.attn2, dtype)
-        self.widen = EightBitLinear(block.ffn.net[0].get_submodule("proj"), dtype)
-        self.narrow = EightBitLinear(block.ffn.net[2], dtype)
+        self.widen = EightBitLinear(cast(nn.Linear, block.ffn.net[0].get_submodule("proj")), dtype)
+        self.narrow = EightBitLinear(cast(nn.Linear, block.ffn.net[2]), dtype)
         self.scale_shift_table = block.scale_shift_table
         self.dtype = dtype
 
@@ -71,7 +93,10 @@ class EightBitAttention(nn.Module):
         super().__init__()
         self.heads, self.dtype = attention.heads, dtype
         self.norm_q, self.norm_k = attention.norm_q, attention.norm_k
-        self.to_q, self.to_out = EightBitLinear(attention.to_q, dtype), EightBitLinear(attention.to_out[0], dtype)
+        self.to_q, self.to_out = (
+            EightBitLinear(attention.to_q, dtype),
+            EightBitLinear(cast(nn.Linear, attention.to_out[0]), dtype),
+        )
         crosses = attention.is_cross_attention
         self.to_k = attention.to_k if crosses else EightBitLinear(attention.to_k, dtype)
         self.to_v = attention.to_v if crosses else EightBitLinear(attention.to_v, dtype)
@@ -95,13 +120,22 @@ class EightBitAttention(nn.Module):
 class EightBitLinear(nn.Module):
     """A linear layer by its rounded weight [N, K], with a scale for each output."""
 
-    def __init__(self, linear: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
-        assert isinstance(linear, nn.Linear)
         rounded = quantize_rows(linear.weight.detach(), dtype)
         self.register_buffer("weight", rounded.values)
         self.register_buffer("weight_scales", rounded.scales)
         self.bias = linear.bias
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> EightBitLinear:
+        """Moves follow, casts do not: rounded values and their scales mean nothing in another dtype."""
+        kept = self.get_buffer("weight"), self.get_buffer("weight_scales")
+        super()._apply(fn, recurse)
+        for name, before in zip(("weight", "weight_scales"), kept, strict=True):
+            after = self.get_buffer(name)
+            if after.dtype != before.dtype:
+                setattr(self, name, before.to(after.device))
+        return self
 
     def forward(
         self,

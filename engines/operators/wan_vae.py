@@ -1,6 +1,6 @@
 """Our causal convolution in diffusers' Wan VAE: each chunk's frames and its cache are read where they lie.
 
-A convolution is replaced by one that shares its weights under the same names; nothing of diffusers is patched.
+A convolution is replaced by one that has its weights under the same names; nothing of diffusers is patched.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class OperatorConv(WanCausalConv3d):
         kept = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
         for name in (*kept, "transposed", "output_padding", "padding_mode", "_padding"):
             setattr(self, name, getattr(conv, name))
-        self.weight, self.bias = conv.weight, conv.bias
+        # Channels last, as the operator reads it: else each call would copy it so.
+        self.weight = nn.Parameter(conv.weight.detach().contiguous(memory_format=torch.channels_last_3d))
+        self.weight.requires_grad_(conv.weight.requires_grad)
+        self.bias = conv.bias
         self.train(conv.training)
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:

@@ -7,7 +7,7 @@ from engines.samplers.base import Sampler, SamplerState, Schedule
 from engines.samplers.euler import Euler
 from engines.samplers.unipc import UniPC
 
-__all__ = ["SAMPLERS", "Sampler", "SamplerState", "Schedule", "find_sampler"]
+__all__ = ["SAMPLERS", "Euler", "Sampler", "SamplerState", "Schedule", "UniPC", "find_sampler"]
 
 SAMPLERS: dict[str, Sampler] = {"euler": Euler(), "unipc": UniPC()}
 

@@ -65,6 +65,32 @@ class UniPC:
         )
 
 
+def linear_form(state: UniPCState) -> tuple[float, ...]:
+    """The next step as sums of tensors: (s, c0, c1, c2, c3, p0, p1, p2), for an operator that does it in one pass.
+
+    clean = x - s v; here = c0 before + c1 newest + c2 older + c3 clean, or x when all four are zero; and the next
+    latents are p0 here + p1 clean + p2 newest. `newest` and `older` are the x0 of the last two steps.
+    """
+    sigmas, index = state.schedule.sigmas, state.index
+    corrector = (0.0,) * 4 if state.before is None else _corrector_form(state)
+    span = _span(sigmas, index, order_at(index, state.schedule.num_steps))
+    pull, slope = span.pull.item(), 0.0
+    if span.ratio is not None:
+        slope = 0.5 * pull / span.ratio.item()
+    return (sigmas[index].item(), *corrector, span.keep.item(), slope - pull, -slope)
+
+
+def _corrector_form(state: UniPCState) -> tuple[float, float, float, float]:
+    index = state.index - 1
+    span = _span(state.schedule.sigmas, index, order_at(index, state.schedule.num_steps))
+    pull = span.pull.item()
+    if span.ratio is None:
+        return span.keep.item(), 0.5 * pull - pull, 0.0, -0.5 * pull
+    rho_before, rho_now = _corrector_weights(span, span.ratio)
+    of_slope = pull * rho_before / span.ratio.item()
+    return span.keep.item(), of_slope + pull * rho_now - pull, -of_slope, -pull * rho_now
+
+
 def order_at(index: int, num_steps: int) -> int:
     """The order of step `index`: 1 for want of history in the first and for stability in the last, else 2."""
     return min(ORDER, num_steps - index, index + 1)

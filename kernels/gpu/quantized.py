@@ -98,7 +98,11 @@ def quantized_linear(
         real = k + start < n_in
         x = tl.load(x_at, mask=(m[:, None] < rows) & real[None], other=0.0)
         w = tl.load(w_at, mask=(n[None] < n_out) & real[:, None], other=0.0)
-        total = tl.dot(x, w, acc=total, out_dtype=tl.int32 if integers else tl.float32)
+        if integers:
+            total = tl.dot(x, w, acc=total, out_dtype=tl.int32)
+        else:
+            # Hopper's units keep 14 bits of a sum of fp8: it is added to one in fp32 after each block.
+            total = tl.dot(x, w, acc=total, max_num_imprecise_acc=BLOCK_K, out_dtype=tl.float32)
         x_at += BLOCK_K
         w_at += BLOCK_K
     y = total.to(tl.float32) * tl.load(x_scale_ptr + m, mask=m < rows, other=0.0)[:, None]
@@ -112,7 +116,7 @@ def quantized_linear(
     inside = (m[:, None] < rows) & (n[None] < n_out)
     place = m.to(tl.int64)[:, None] * n_out + n[None]
     if GATE:
-        of_row = m // tokens * gate_batch + m % tokens * gate_token
+        of_row = (m // tokens).to(tl.int64) * gate_batch + (m % tokens).to(tl.int64) * gate_token
         y = y * tl.load(gate_ptr + of_row[:, None] + n[None], mask=inside, other=0.0).to(tl.float32)
     if RESIDUAL:
         y = y + tl.load(residual_ptr + place, mask=inside, other=0.0).to(tl.float32)

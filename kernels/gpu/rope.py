@@ -26,6 +26,8 @@ def qk_norm_rope_forward(
     tokens,
     width,
     half_head,
+    angle_token,
+    angle_pair,
     eps,
     ROPE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -46,7 +48,7 @@ def qk_norm_rope_forward(
     y = x * tl.rsqrt(tl.sum(x * x, 0) / width + eps) * weight
     if ROPE:
         first, second = tl.split(tl.reshape(y, [BLOCK, 2]))
-        at = (row % tokens) * half_head + pair % half_head
+        at = (row % tokens).to(tl.int64) * angle_token + pair % half_head * angle_pair
         c = tl.load(cos_ptr + at, mask=inside, other=0.0).to(tl.float32)
         s = tl.load(sin_ptr + at, mask=inside, other=0.0).to(tl.float32)
         y = tl.reshape(tl.join(first * c - second * s, first * s + second * c), [2 * BLOCK])

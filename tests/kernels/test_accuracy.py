@@ -1,4 +1,4 @@
-"""Every operator: its twin by the interpreter against fp64, its gradients, and whole under torch.compile and export."""
+"""Every operator: its twin by the interpreter against fp64, and its gradients."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import torch
 
 from kernels.accuracy import Case, error_of, poisoned_buffers, tolerance
 from kernels.accuracy_cases import cases
-from kernels.attention import attention, int8_attention
+from kernels.attention import attention
 from kernels.conv3d import causal_conv3d
 from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
 from kernels.flow_step import euler_step, stochastic_step, unipc_step
-from kernels.masks import BlockCausal
 from kernels.modulated_norm import gated_norm, modulated_norm
-from kernels.quantized import quantize_rows, quantized_linear, quantized_norm
+from kernels.quantized import Quantized, quantize_rows, quantized_linear
 from kernels.residual import gated_residual
 from kernels.rope3d import qk_norm_rope
 
@@ -82,48 +81,15 @@ def test_a_kernel_cannot_be_compiled_where_it_is_interpreted() -> None:
         pass
 
 
-class _Norms(torch.nn.Module):
-    def forward(self, x: torch.Tensor, branch: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-        residual, y = gated_norm(x, branch, m, scale=m, shift=m)
-        q, k = qk_norm_rope(residual, y, m[0, 0], m[0, 0], heads=2)
-        return q + k
-
-
-def test_operators_stay_whole_in_a_graph() -> None:
-    """torch.export and torch.compile (no graph break) keep each as one node, and the numbers."""
-    inputs = torch.randn(2, 5, 8), torch.randn(2, 5, 8), torch.randn(2, 1, 8)
-    want = _Norms()(*inputs)
-    exported = torch.export.export(_Norms(), inputs)
-    names = {str(node.target) for node in exported.graph.nodes}
-    assert {"rushes.gated_norm.default", "rushes.qk_norm_rope.default"} <= names
-    assert torch.equal(exported.module()(*inputs), want)
-    torch.compiler.reset()
-    assert torch.allclose(torch.compile(_Norms(), fullgraph=True, backend="aot_eager")(*inputs), want)
-
-
-class _Products(torch.nn.Module):
-    def forward(self, x: torch.Tensor, weight: torch.Tensor, film: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-        rounded = quantized_norm(x)
-        y = quantized_linear(rounded, quantize_rows(weight), dtype=x.dtype, gelu=True, residual=x)
-        heads = gated_residual(x, y, None).unflatten(2, (2, -1))
-        seen = attention(heads, heads, heads, mask=BlockCausal(chunk=2)) + int8_attention(heads, heads, heads)
-        return seen.sum() + causal_conv3d(film, taps, padding=(1, 1)).sum()
-
-
-def test_products_stay_whole_in_a_graph() -> None:
-    """The same for attention, products in 8 bits and the convolution."""
-    inputs = torch.randn(2, 6, 8), torch.randn(8, 8), torch.randn(1, 2, 3, 4, 4), torch.randn(2, 2, 3, 3, 3)
-    with torch.no_grad():
-        want = _Products()(*inputs)
-        exported = torch.export.export(_Products(), inputs)
-        names = {
-            str(node.target).removeprefix("rushes.") for node in exported.graph.nodes if "rushes." in str(node.target)
-        }
-        whole = ("quantized_norm", "quantize_rows", "quantized_linear", "gated_residual", "attention", "int8_attention")
-        assert names == {f"{name}.default" for name in (*whole, "causal_conv3d")}
-        assert torch.equal(exported.module()(*inputs), want)
-        torch.compiler.reset()
-        assert torch.allclose(torch.compile(_Products(), fullgraph=True, backend="aot_eager")(*inputs), want)
+def test_a_weight_in_another_layout_is_the_same_weight() -> None:
+    """The twin reads rows as they lie, so an operator makes them lie so."""
+    generator = torch.Generator().manual_seed(3)
+    x, w = torch.randn(1, 4, 32, generator=generator), torch.randn(16, 32, generator=generator)
+    rows, weight = quantize_rows(x), quantize_rows(w)
+    turned = Quantized(weight.values.t().contiguous().t(), weight.scales)
+    with using(Implementation.INTERPRETER):
+        want, got = (quantized_linear(rows, side, dtype=torch.float32) for side in (weight, turned))
+    assert torch.equal(want, got)
 
 
 _X, _FILM, _TAPS = torch.ones(2, 5, 8), torch.ones(1, 2, 1, 3, 3), torch.ones(2, 2, 3, 3, 3)
@@ -141,6 +107,14 @@ _FP32 = torch.float32
         (lambda: quantized_linear(_ROWS, _WEIGHT, _X[0, 0, :3], dtype=_FP32), "the bias is"),
         (lambda: quantized_linear(_ROWS, _WEIGHT, dtype=_FP32, residual=_X[..., :3]), "the residual is"),
         (lambda: quantized_linear(_ROWS, _WEIGHT, dtype=_FP32, gate=_X[:, :3]), "the gate is"),
+        (
+            lambda: quantized_linear(Quantized(_ROWS.values, _ROWS.scales[:, :1]), _WEIGHT, dtype=_FP32),
+            r"the scales of x are \[2, 1\] of torch.float32; values of \[2, 5, 8\] need \[2, 5\] of floats",
+        ),
+        (
+            lambda: quantized_linear(_ROWS, Quantized(_WEIGHT.values, _WEIGHT.scales.int()), dtype=_FP32),
+            "the scales of weight are",
+        ),
         (lambda: causal_conv3d(_X, _TAPS), "x is"),
         (lambda: causal_conv3d(_FILM[..., :2], _TAPS), "are smaller than"),
         (lambda: causal_conv3d(_FILM, _TAPS, cache=torch.ones(1, 2, 3, 3, 3)), "looks back at 2"),
@@ -169,6 +143,9 @@ def test_products_that_do_not_fit_are_refused(call: object, sentence: str) -> No
         (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=2, cos=x), "cos and sin come together"),
         (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=2, cos=x, sin=x), "do not turn"),
         (lambda x, m: qk_norm_rope(x, x, m[0, 0, :2], m[0, 0], heads=2), "the weights are"),
+        (lambda x, m: qk_norm_rope(x, x, m[0, 0], m[0, 0], heads=0), "of 0 even heads"),
+        (lambda x, m: qk_norm_rope(x, x.half(), m[0, 0], m[0, 0], heads=2), "of one dtype"),
+        (lambda x, _: attention(x[:, :, None], x[:, :, None].half(), x[:, :, None]), "needs one dtype and one device"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(call: object, sentence: str) -> None:
@@ -196,8 +173,8 @@ def test_steps_that_do_not_fit_are_refused(call: object, sentence: str) -> None:
         call(torch.randn(2, 5))
 
 
-def test_the_steps_are_those_of_the_samplers() -> None:
-    """Euler's is the engine's to the last bit, and a stochastic step's log-probability is that of a normal density."""
+def test_steps_are_their_formulas() -> None:
+    """Euler's to the last bit, and a stochastic step's log-probability is that of a normal density."""
     x, v, noise = (torch.randn(2, 4, 3) for _ in range(3))
     assert torch.equal(euler_step(x, v, change=-0.05), x + -0.05 * v)
     out, found = stochastic_step(x, v, noise=noise, keep=0.9, pull=-0.1, deviation=0.3)

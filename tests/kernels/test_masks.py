@@ -7,7 +7,7 @@ import torch
 
 from kernels.attention import attention, int8_attention
 from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
-from kernels.masks import BlockCausal, Mask, SlidingTile, mask_of, tile_order
+from kernels.masks import BlockCausal, Mask, SlidingTile, code_of, mask_of, tile_order
 
 
 def _table(mask: Mask, queries: int, keys: int) -> torch.Tensor:
@@ -50,8 +50,8 @@ def test_tokens_come_tile_by_tile() -> None:
 )
 def test_a_mask_goes_through_an_operators_schema(mask: Mask) -> None:
     """Numbers make the same mask again; none make none."""
-    assert mask_of(mask.code()) == mask
-    assert mask_of([]) is None
+    assert mask_of(code_of(mask)) == mask
+    assert mask_of(code_of(None)) is None
 
 
 @pytest.mark.parametrize(

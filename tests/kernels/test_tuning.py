@@ -24,7 +24,7 @@ _ONE = Configuration(blocks={"BLOCK_Q": 32, "BLOCK_K": 16}, warps=4, stages=1)
 @pytest.fixture(autouse=True)
 def _nothing_measured() -> Iterator[None]:
     yield
-    use_measured({})
+    use_measured(torch.device("cpu"), {})
 
 
 def _made(target: str = "sm_90", **facts: int) -> Compiled:
@@ -50,7 +50,7 @@ def test_occupancy(facts: dict[str, int], share: float) -> None:
 
 
 def test_few_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Best occupancy first, at most as many as asked; one that spills in any build is not among them."""
+    """The best guess, then by occupancy, at most as many as asked; one that spills in any build is not among them."""
 
     def compiled(build: Build, target: str) -> Compiled:
         q, k = build.constants["BLOCK_Q"], build.constants["BLOCK_K"]
@@ -60,7 +60,9 @@ def test_few_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "compile_for", compiled)
     found = shortlist("attention", "sm_90", most=3)
     assert len(found) == 3
-    assert [share for _, share in found] == sorted((share for _, share in found), reverse=True)
+    assert found[0][0] == configurations("attention", "sm_90")[0]
+    assert found[1][1] >= found[2][1]
+    assert occupancy(_made("sm_86", registers=32, shared=1024), warps=8) == 1.0  # a GPU that is not in the list
     assert {"BLOCK_Q": 128, "BLOCK_K": 128} not in [configuration.blocks for configuration, _ in found]
 
 
@@ -83,9 +85,10 @@ def test_what_was_found_is_kept_by_device(tmp_path: Path) -> None:
     assert load_tuned(path, "GPU one") == {"attention": _ONE}
     assert load_tuned(path, "GPU three") == {}
     assert sorted(json.loads(path.read_text())) == ["GPU one", "GPU two"]
-    use_measured(load_tuned(path, "GPU one"))
+    use_measured(torch.device("cpu"), load_tuned(path, "GPU one"))
     assert configuration_of("attention", torch.zeros(1)) == _ONE
-    use_measured({})
+    assert configuration_of("attention", torch.zeros(1, device="meta")) != _ONE
+    use_measured(torch.device("cpu"), {})
     assert configuration_of("attention", torch.zeros(1)) == configurations("attention", "sm_80")[0]
     assert [p.name for p in tmp_path.iterdir()] == ["kernels.json"]
 
@@ -96,7 +99,12 @@ def test_what_was_found_is_kept_by_device(tmp_path: Path) -> None:
         ("{", "is no JSON"),
         ("[]", "is no file of tuned kernels"),
         ('{"GPU": {"attention": {"blocks": {}}}}', "is no file of tuned kernels"),
-        ('{"GPU": {"gelu": {"blocks": {}, "warps": 1, "stages": 1}}}', "'gelu' that cannot be tuned"),
+        ('{"GPU": {"gelu": {"blocks": {}, "warps": 1, "stages": 1}}}', "no configuration of 'gelu' that can be run"),
+        ('{"GPU": {"attention": {"blocks": {"BLOCK_Q": 8}, "warps": 1, "stages": 1}}}', "no configuration of 'atten"),
+        (
+            '{"GPU": {"attention": {"blocks": {"BLOCK_Q": 48, "BLOCK_K": 16}, "warps": 1, "stages": 1}}}',
+            "no configuration of 'attention' that can be run",
+        ),
     ],
 )
 def test_a_broken_file_is_told(text: str, sentence: str, tmp_path: Path) -> None:

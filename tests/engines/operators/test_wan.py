@@ -139,3 +139,16 @@ def test_so_is_the_forward_on_a_gpu(dtype: torch.dtype, bound: float) -> None:
             (got,) = model(**inputs, return_dict=False)
     assert {way.value for name, way in ran if name != "attention"} == {"triton"}
     assert float((got - want).abs().max() / want.abs().max()) <= bound
+
+
+def test_a_processor_of_its_own_is_refused() -> None:
+    """What somebody set, operators would drop without a word: the sentence says where, and neither model is touched."""
+
+    class Processor:
+        def __call__(self, *_: object) -> None: ...
+
+    first, second = _small(), _small()
+    second.blocks[1].attn2.set_processor(Processor())
+    with pytest.raises(InvalidModel, match="attn2 of block 1 has a processor or an attention backend of its own"):
+        use_operators(first, second)
+    assert not any(isinstance(block, OperatorBlock) for model in (first, second) for block in model.blocks)

@@ -70,3 +70,24 @@ def test_what_is_not_known_is_refused() -> None:
     with pytest.raises(InvalidModel, match="block 1 is a Identity"):
         use_eight_bits(model, "int8")
     assert not any(isinstance(block, EightBitBlock) for block in model.blocks)
+
+
+def test_a_layer_that_is_not_plain_is_refused() -> None:
+    """A LoRA around one projection of the second block: a sentence that names it, and no block is replaced."""
+    model = _small()
+    model.blocks[1].attn1.to_q = torch.nn.Sequential(model.blocks[1].attn1.to_q)
+    with pytest.raises(InvalidModel, match=r"attn1.to_q of block 1 is a Sequential; .*\(a LoRA is merged first\)"):
+        use_eight_bits(model, "int8")
+    assert not any(isinstance(block, EightBitBlock) for block in model.blocks)
+
+
+@pytest.mark.parametrize("form", ["int8", "fp8"])
+def test_a_cast_leaves_rounded_weights_alone(form: str) -> None:
+    """`.to(bfloat16)` is for what is not rounded: bytes and their scales would mean something else in another dtype."""
+    model = _small()
+    use_eight_bits(model, form)  # type: ignore[arg-type]
+    before = {name: buffer.clone() for name, buffer in model.named_buffers() if "weight" in name}
+    assert before
+    model.to(torch.bfloat16)
+    after = dict(model.named_buffers())
+    assert all(torch.equal(after[name], value) and after[name].dtype == value.dtype for name, value in before.items())

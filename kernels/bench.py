@@ -20,7 +20,7 @@ from kernels.aot import Compiled, compile_for
 from kernels.builds import builds, control
 from kernels.configurations import TUNABLE
 from kernels.dispatch import OperatorUnavailableError
-from kernels.roofline_tables import conv_rows, forward_rows, roofline_rows
+from kernels.roofline_tables import conv_rows, forward_rows, roofline_rows, step_rows
 
 MATRIX_INSTRUCTIONS = {
     "sm_80": "mma.sync",
@@ -64,6 +64,7 @@ def bench_kernels(
         "roofline": roofline_rows(),
         "forwards": forward_rows(),
         "convolutions": conv_rows(),
+        "steps": step_rows(),
     }
 
 

@@ -13,7 +13,7 @@ import torch
 
 from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
 from kernels.roofline import GPUS, SIZES, Gpu, floor_of
-from kernels.workloads import Workload, conv_workloads, workloads
+from kernels.workloads import Workload, conv_workloads, step_workloads, workloads
 
 _WARM_UP, _RUNS = 3, 20
 _LESSER = {"PCIE", "NVL", "40GB", "64GB", "LAPTOP", "D"}
@@ -90,6 +90,7 @@ def _all(device: torch.device) -> Iterator[Workload]:
     for size in SIZES:
         yield from workloads(size, device)
     yield from conv_workloads(device)
+    yield from step_workloads(device)
 
 
 def _floor_ms(workload: Workload, gpu: Gpu) -> float | None:

@@ -218,3 +218,22 @@ def conv_cost(size: ConvSize) -> Cost:
         in_eight_bits=after,
         operations=2.0 * 27 * size.channels**2 * size.frames * size.rows * size.columns,
     )
+
+
+LATENTS = 16 * 21 * 60 * 104
+"""Values of the latents of 81 frames of 480 x 832."""
+# Reads and writes of a value, as the samplers are written and in one pass; guidance alone has eight.
+_STEPS = {"euler_step": (13, 4), "unipc_step": (59, 9), "stochastic_step": (23, 5)}
+
+
+def step_costs() -> list[Cost]:
+    """Guidance and a step of each sampler for one film, in fp32."""
+    return [
+        Cost(
+            operator=operator,
+            before=_FP32 * LATENTS * before,
+            after=_FP32 * LATENTS * after,
+            in_eight_bits=_FP32 * LATENTS * after,
+        )
+        for operator, (before, after) in _STEPS.items()
+    ]

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kernels.roofline import CONVS, GPUS, SIZES, Cost, WanSize, block_costs, conv_cost, floor_of, forward_floor
+from kernels.roofline import (
+    CONVS,
+    GPUS,
+    SIZES,
+    Cost,
+    WanSize,
+    block_costs,
+    conv_cost,
+    floor_of,
+    forward_floor,
+    step_costs,
+)
 
 _WAYS = (("before", "before"), ("fused", "after"), ("fused, 8 bits", "in_eight_bits"))
 
@@ -103,6 +114,32 @@ def _parts() -> Iterator[Sequence[str]]:
             for cost in (conv_cost(size),)
         ],
     )
+    yield ["### Guidance and a step of a sampler, the latents of one film"]
+    yield _table(
+        ("operator", "MB before", "MB after", *(f"{gpu.name}, ms" for gpu in GPUS)),
+        [
+            (
+                cost.operator,
+                f"{cost.before / 1e6:.1f}",
+                f"{cost.after / 1e6:.1f}",
+                *(f"{1e3 * floor_of(cost, gpu).after:.3f}" for gpu in GPUS),
+            )
+            for cost in step_costs()
+        ],
+    )
+
+
+def step_rows() -> list[dict[str, Any]]:
+    """One object for each sampler: bytes and floors in seconds of guidance and a step for one film."""
+    return [
+        {
+            "operator": cost.operator,
+            "bytes_before": cost.before,
+            "bytes_after": cost.after,
+            **_floors(cost, 1),
+        }
+        for cost in step_costs()
+    ]
 
 
 def _operator_row(size: WanSize, cost: Cost) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ from torch import Tensor
 from kernels.attention import attention, int8_attention
 from kernels.configurations import NO_FP8, target_of
 from kernels.conv3d import causal_conv3d
+from kernels.flow_step import euler_step, stochastic_step, unipc_step
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.quantized import quantize_rows, quantized_linear, quantized_norm
 from kernels.residual import gated_residual
-from kernels.roofline import CONVS, Cost, WanSize, block_costs, conv_cost
+from kernels.roofline import CONVS, LATENTS, Cost, WanSize, block_costs, conv_cost, step_costs
 from kernels.rope3d import qk_norm_rope
 
 _HEAD = 128
@@ -53,6 +54,23 @@ def conv_workloads(device: torch.device) -> Iterator[Workload]:
             cost=conv_cost(size),
             form=None,
             call=lambda x=x, w=weight, cache=cache: causal_conv3d(x, w, cache=cache, padding=(1, 1)),
+        )
+
+
+def step_workloads(device: torch.device) -> Iterator[Workload]:
+    """Guidance and a step of the latents of one film."""
+    x, c, u, before, newest, older = (torch.randn(1, LATENTS, device=device) for _ in range(6))
+    guidance = torch.full((1,), 5.0, device=device)
+    history = {"before": before, "newest": newest, "older": older}
+    corrects = (0.5, 0.9, 0.3, -0.1, 0.2, 0.8, 0.3, -0.1)
+    calls: dict[str, Callable[[], object]] = {
+        "euler_step": lambda: euler_step(x, c, u, guidance, change=-0.05),
+        "unipc_step": lambda: unipc_step(x, c, u, guidance, **history, coefficients=corrects),
+        "stochastic_step": lambda: stochastic_step(x, c, u, guidance, noise=before, keep=0.9, pull=-0.1, deviation=0.3),
+    }
+    for cost in step_costs():
+        yield Workload(
+            operator=cost.operator, shape=f"{LATENTS:,} values", cost=cost, form=None, call=calls[cost.operator]
         )
 
 

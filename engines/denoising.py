@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -22,11 +23,11 @@ from engines.types import GenerationRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denoising:
-    """A batch between two steps. `text` holds `bucket` rows, twice that when guided; `scales` is [bucket]."""
+    """A batch between two steps. `condition` is of `bucket` rows, twice that when guided; `scales` is [bucket]."""
 
     sampler: Sampler
     state: SamplerState
-    text: EncodedText
+    condition: Any
     guided: bool
     scales: torch.Tensor
 
@@ -52,7 +53,9 @@ def encode_batch(family: Family, requests: Sequence[GenerationRequest], bucket: 
 
 
 @torch.inference_mode()
-def start(family: Family, requests: Sequence[GenerationRequest], text: EncodedText, bucket: int) -> Denoising:
+def start(
+    family: Family, backend: Backend, requests: Sequence[GenerationRequest], text: EncodedText, bucket: int
+) -> Denoising:
     """The batch before its first step: each row's noise comes from its own seed, padding rows are zero."""
     first = requests[0]
     shape_CTHW = family.latent_shape(first.spec)
@@ -64,7 +67,7 @@ def start(family: Family, requests: Sequence[GenerationRequest], text: EncodedTe
     return Denoising(
         sampler=sampler,
         state=sampler.start(torch.stack(rows).to(family.device), schedule),
-        text=text,
+        condition=backend.condition(text),
         guided=first.guided,
         scales=torch.tensor(scales, dtype=torch.float32, device=family.device),
     )
@@ -76,11 +79,11 @@ def step(batch: Denoising, backend: Backend) -> Denoising:
     latents_BCTHW = batch.state.latents
     timestep = batch.state.schedule.timesteps[batch.state.index]
     if batch.guided:
-        velocity_BCTHW = backend.velocity(torch.cat([latents_BCTHW, latents_BCTHW]), timestep, batch.text)
+        velocity_BCTHW = backend.velocity(torch.cat([latents_BCTHW, latents_BCTHW]), timestep, batch.condition)
         cond_BCTHW, uncond_BCTHW = velocity_BCTHW.chunk(2)
         velocity = Velocity(conditional=cond_BCTHW, unconditional=uncond_BCTHW, scales=batch.scales)
     else:
-        velocity = Velocity(conditional=backend.velocity(latents_BCTHW, timestep, batch.text))
+        velocity = Velocity(conditional=backend.velocity(latents_BCTHW, timestep, batch.condition))
     return replace(batch, state=backend.advance(batch.sampler, batch.state, velocity))
 
 

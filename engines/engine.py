@@ -116,7 +116,7 @@ class Engine:
 
         yield from self._enter("denoise", members, rung)
         with watch.measure("denoise"):
-            batch = denoising.start(self._family, requests, text, bucket)
+            batch = denoising.start(self._family, self._backend, requests, text, bucket)
         while not batch.finished:
             yield from members.drop_cancelled()
             if not members.live:

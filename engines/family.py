@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -53,7 +53,11 @@ class Family(Protocol):
         """Embeddings of the prompts, each computed alone."""
         ...
 
-    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+    def condition(self, text: EncodedText) -> Any:
+        """What `velocity` wants of a batch's text: all that is the same at every step, computed once."""
+        ...
+
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, condition: Any) -> torch.Tensor:
         """One transformer call for all rows: the predicted flow velocity, float32, at one (scalar) timestep."""
         ...
 

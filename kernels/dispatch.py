@@ -19,18 +19,25 @@ import torch
 
 
 class Implementation(StrEnum):
-    """Where an operator is computed; the last four are libraries for attention alone."""
+    """Where an operator is computed; ONEDNN is a library for convolution on a CPU, the last four are for attention."""
 
     REFERENCE = "reference"
     TRITON = "triton"
     INTERPRETER = "interpreter"
+    ONEDNN = "onednn"
     SDPA = "sdpa"
     FLASH_ATTN = "flash_attn"
     XFORMERS = "xformers"
     SAGE = "sageattention"
 
 
-_ATTENTION_ALONE = {Implementation.SDPA, Implementation.FLASH_ATTN, Implementation.XFORMERS, Implementation.SAGE}
+_FOR_ONE = {
+    Implementation.ONEDNN: "causal_conv3d",
+    Implementation.SDPA: "attention",
+    Implementation.FLASH_ATTN: "attention",
+    Implementation.XFORMERS: "attention",
+    Implementation.SAGE: "attention",
+}
 # What must be importable for each, and how one comes by it.
 _PACKAGES = {
     Implementation.TRITON: ("triton", "install the extra gpu: pip install 'rushes[gpu]'"),
@@ -101,10 +108,10 @@ def as_remembered(ctx: Any) -> Iterator[None]:
 def chosen(operator: str, tensor: torch.Tensor, default: Implementation | None = None) -> Implementation:
     """What runs `operator` on `tensor`: what `using` asked for, else `default`.
 
-    Without a default it is the twin on a GPU, the reference elsewhere. Libraries of attention are heeded by it alone.
+    Without a default it is the twin on a GPU, the reference elsewhere. A library for one operator is nothing to others.
     """
     way = _asked.get()
-    if operator != "attention" and way in _ATTENTION_ALONE:
+    if way is not None and _FOR_ONE.get(way, operator) != operator:
         way = None
     if default is None:
         default = Implementation.TRITON if tensor.is_cuda and triton_installed() else Implementation.REFERENCE

@@ -18,7 +18,11 @@ from engines.samplers.guidance import Velocity
 class Backend(Protocol):
     """A family made ready to run."""
 
-    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+    def condition(self, text: EncodedText) -> Any:
+        """As `Family.condition`."""
+        ...
+
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, condition: Any) -> torch.Tensor:
         """As `Family.velocity`: one transformer call for all rows."""
         ...
 

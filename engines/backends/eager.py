@@ -17,9 +17,13 @@ class EagerBackend:
     def __init__(self, family: Family) -> None:
         self._family = family
 
-    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+    def condition(self, text: EncodedText) -> Any:
         """The family's own."""
-        return self._family.velocity(latents_BCTHW, timestep, text)
+        return self._family.condition(text)
+
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, condition: Any) -> torch.Tensor:
+        """The family's own."""
+        return self._family.velocity(latents_BCTHW, timestep, condition)
 
     def advance(self, sampler: Sampler, state: Any, velocity: Velocity) -> Any:
         """Guidance, and then the sampler's step."""

@@ -9,7 +9,7 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,17 @@ from engines.components import load_diffusers_model, load_text_model, load_token
 from engines.errors import InvalidModel
 from engines.family import EncodedText
 from engines.model_folder import check_weights, read_config, read_index
+from engines.operators import whole_clip
 from engines.operators.wan import use_operators
+from engines.operators.wan_prompt import PromptKeys, PromptSlot, prompt_keys
 from engines.operators.wan_vae import use_vae_operators
 from engines.row_exact import make_row_exact
 from engines.types import Stage, VideoSpec
 
 MAX_TOKENS = 512
 NUM_TRAIN_TIMESTEPS = 1000
+# What a film may take when it is decoded in one pass instead of latent frame by latent frame.
+_WHOLE_CLIP_BYTES = 1 << 30
 _TILE_PIXELS = (64, 256)  # least side, for the seams, and largest, for the memory
 
 
@@ -45,6 +49,23 @@ class WanParts:
     boundary: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WanCondition:
+    """The text of a batch, and what each expert makes of it, from the first step on that it is asked."""
+
+    text: EncodedText
+    _keys: dict[int, tuple[PromptKeys, ...]] = field(default_factory=dict)
+
+    def keys_of(self, transformer: WanTransformer3DModel) -> tuple[PromptKeys, ...]:
+        """Keys and values of every row's prompt, computed once."""
+        found = self._keys.get(id(transformer))
+        if found is None:
+            rows = zip(self.text.embeds, self.text.lengths, strict=True)
+            found = tuple(prompt_keys(transformer, embeds_LD, length) for embeds_LD, length in rows)
+            self._keys[id(transformer)] = found
+        return found
+
+
 class Wan:
     """A Wan model ready to be driven; see `engines.family.Family` for the promises."""
 
@@ -55,6 +76,8 @@ class Wan:
         self._mean_C111 = _channels(config["latents_mean"], device)
         # Stock divides by the reciprocal; multiplying by the value itself would differ in the last bit.
         self._inverse_std_C111 = 1.0 / _channels(config["latents_std"], device)
+        # By transformer, once our operators are in it.
+        self._slots: dict[int, PromptSlot] = {}
 
     def latent_shape(self, spec: VideoSpec) -> tuple[int, int, int, int]:
         config = self.parts.vae.config
@@ -63,8 +86,8 @@ class Wan:
         return self.parts.transformer.config["in_channels"], frames, spec.height // spatial, spec.width // spatial
 
     def use_operators(self) -> None:
-        both = self.parts.transformer, self.parts.transformer_low
-        use_operators(*(transformer for transformer in both if transformer is not None))
+        both = [t for t in (self.parts.transformer, self.parts.transformer_low) if t is not None]
+        self._slots = {id(t): slot for t, slot in zip(both, use_operators(*both), strict=True)}
         use_vae_operators(self.parts.vae)
 
     @torch.inference_mode()
@@ -76,24 +99,35 @@ class Wan:
         )
 
     @torch.inference_mode()
-    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text: EncodedText) -> torch.Tensor:
+    def condition(self, text: EncodedText) -> WanCondition:
+        return WanCondition(text=text)
+
+    @torch.inference_mode()
+    def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, condition: WanCondition) -> torch.Tensor:
         transformer = self._expert(timestep)
         # One time for all rows, which the modulation broadcasts. Stock repeats it for each row and, for Wan 2.2's ti2v
         # model (expand_timesteps), for each token; in text to video these are all equal, so it only costs.
         time_1 = timestep.to(self.device).reshape(1)
-        (velocity_BCTHW,) = transformer(
-            hidden_states=latents_BCTHW.to(transformer.dtype),
-            timestep=time_1,
-            encoder_hidden_states=text.embeds,
-            return_dict=False,
-        )
+        embeds, slot = condition.text.embeds, self._slots.get(id(transformer))
+        with nullcontext() if slot is None else _prompts_in(slot, condition.keys_of(transformer)):
+            (velocity_BCTHW,) = transformer(
+                hidden_states=latents_BCTHW.to(transformer.dtype),
+                timestep=time_1,
+                # With keys of its own no block looks at the text, so that a token of it is enough.
+                encoder_hidden_states=embeds if slot is None else embeds[:1, :1],
+                return_dict=False,
+            )
         return velocity_BCTHW.float()
 
     @torch.inference_mode()
     def decode(self, latents_CTHW: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
         latents = latents_CTHW.to(self.device, torch.float32) / self._inverse_std_C111 + self._mean_C111
-        with _tiling(self.parts.vae, max(latents.shape[2:])) if tiled else nullcontext():
-            (video_1CFHW,) = self.parts.vae.decode(latents.unsqueeze(0), return_dict=False)
+        vae, latents = self.parts.vae, latents.unsqueeze(0)
+        if self._slots and not tiled and whole_clip.decoding_bytes(vae, latents.shape) <= _WHOLE_CLIP_BYTES:
+            video_1CFHW = whole_clip.decode(vae, latents)
+        else:
+            with _tiling(vae, max(latents.shape[3:])) if tiled else nullcontext():
+                (video_1CFHW,) = vae.decode(latents, return_dict=False)
         unit_FHWC = (video_1CFHW[0] * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0)
         return (unit_FHWC * 255).round().to(torch.uint8).cpu().contiguous()
 
@@ -183,6 +217,15 @@ def _check_statistics(vae: dict[str, Any]) -> None:
 def _padded(embeds_LD: torch.Tensor) -> torch.Tensor:
     padding = embeds_LD.new_zeros((MAX_TOKENS - len(embeds_LD), embeds_LD.shape[1]))
     return torch.cat([embeds_LD, padding])
+
+
+@contextmanager
+def _prompts_in(slot: PromptSlot, rows: tuple[PromptKeys, ...]) -> Iterator[None]:
+    slot.rows = rows
+    try:
+        yield
+    finally:
+        slot.rows = None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from diffusers.models.transformers.transformer_wan import (
 from torch import nn
 
 from engines.errors import InvalidModel
+from engines.operators.wan_prompt import PromptSlot, attended_to_prompts
 from kernels.attention import attention
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.residual import gated_residual
@@ -40,8 +41,10 @@ def check_diffusers() -> None:
         )
 
 
-def use_operators(*transformers: WanTransformer3DModel) -> None:
-    """Puts our operators into every block of all `transformers`, in place.
+def use_operators(*transformers: WanTransformer3DModel) -> tuple[PromptSlot, ...]:
+    """Puts our operators into every block of all `transformers`, in place; gives back a slot for prompts of each.
+
+    While a slot holds prompts, the blocks attend to those and not to the text that the transformer is called with.
 
     InvalidModel when diffusers' version is not one whose blocks are known, or a block has parts that ours has not.
     """
@@ -51,10 +54,12 @@ def use_operators(*transformers: WanTransformer3DModel) -> None:
         (transformer, index, checked_block(block, index))
         for transformer in transformers
         for index, block in enumerate(transformer.blocks)
-        if not isinstance(block, OperatorBlock)
     ]
+    slots = {id(transformer): PromptSlot() for transformer in transformers}
     for transformer, index, block in known:
-        transformer.blocks[index] = OperatorBlock(block).train(block.training)
+        made = OperatorBlock(block, index=index, slot=slots[id(transformer)])
+        transformer.blocks[index] = made.train(block.training)
+    return tuple(slots.values())
 
 
 def checked_block(block: nn.Module, index: int) -> WanTransformerBlock:
@@ -77,8 +82,9 @@ def checked_block(block: nn.Module, index: int) -> WanTransformerBlock:
 class OperatorBlock(nn.Module):
     """A `WanTransformerBlock` by our operators, sharing the weights of the one that it is made from."""
 
-    def __init__(self, block: WanTransformerBlock) -> None:
+    def __init__(self, block: WanTransformerBlock, *, index: int, slot: PromptSlot) -> None:
         super().__init__()
+        self._index, self._slot = index, slot
         self.norm1, self.attn1 = block.norm1, block.attn1
         self.attn2, self.norm2 = block.attn2, block.norm2
         self.ffn, self.norm3 = block.ffn, block.norm3
@@ -94,7 +100,10 @@ class OperatorBlock(nn.Module):
 
         normed = modulated_norm(x, scale=scale, shift=shift, eps=self.norm1.eps)
         x, normed = gated_norm(x, attended(self.attn1, normed, normed, rotary_emb), gate, **affine)
-        branch = attended(self.attn2, normed, encoder_hidden_states, None)
+        if self._slot.rows is None:
+            branch = attended(self.attn2, normed, encoder_hidden_states, None)
+        else:
+            branch = attended_to_prompts(self.attn2, normed, self._slot.rows, self._index)
         x, normed = gated_norm(x, branch, None, scale=cross_scale, shift=cross_shift, eps=self.norm3.eps)
         return gated_residual(x, self.ffn(normed), cross_gate)
 

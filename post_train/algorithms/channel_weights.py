@@ -14,8 +14,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from jaxtyping import Float, jaxtyped
 from torch import Tensor
 
+from engines.operators.whole_clip import decode, encode_moments
 from post_train.algorithms.vae import clip_tensor
-from post_train.algorithms.whole_clip_vae import decode, encode_moments
 from post_train.data.diorama.world import make_clip
 
 _SEED = 6 * 10**8  # first of the clips that are probed

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engines.operators.whole_clip import channels_last, decode, encode_moments
 from engines.whole_writes import appearing_whole
 from post_train.algorithms.judge_training_clips import Truth, judge_clip
 from post_train.algorithms.vae import clip_tensor
-from post_train.algorithms.whole_clip_vae import channels_last, decode, encode_moments
 from post_train.data.diorama.world import VERSION
 from post_train.data.latents import tensors_digest
 from post_train.precision import Precision, autocast

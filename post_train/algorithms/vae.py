@@ -16,7 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from post_train.algorithms.whole_clip_vae import channels_last, decode, encode_moments
+from engines.operators.whole_clip import channels_last, decode, encode_moments
 from post_train.data.diorama.record import Clip, Split
 from post_train.data.diorama.world import make_clip
 from post_train.muon import Muon

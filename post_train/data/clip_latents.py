@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.families.wan import Wan
+from engines.operators.whole_clip import encode_moments
 from engines.types import VideoSpec
 from post_train.algorithms.vae import clip_tensor
-from post_train.algorithms.whole_clip_vae import encode_moments
 from post_train.data.clips import SourceClip
 from post_train.data.decoding import ClipError
 from post_train.data.keyed_files import KeyedFiles

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from engines.operators.whole_clip import channels_last, encode_moments
 from engines.whole_writes import appearing_whole, write_whole
 from post_train.algorithms.vae import clip_tensor, clip_tensors
-from post_train.algorithms.whole_clip_vae import channels_last, encode_moments
 from post_train.data.diorama.record import Split
 from post_train.data.diorama.world import VERSION, make_clip
 from post_train.data.rendering import Shots, rendered

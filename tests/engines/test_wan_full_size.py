@@ -115,7 +115,7 @@ def test_cost_of_one_forward(name: str, teraflop: float) -> None:
     assert shape_CTHW == (16, 21, 60, 104)
     text = EncodedText(embeds=torch.empty(1, 512, 4096, device="meta"), lengths=(9,))
     with FlopCounterMode(display=False) as counter:
-        velocity = wan.velocity(torch.empty(1, *shape_CTHW, device="meta"), torch.tensor(500), text)
+        velocity = wan.velocity(torch.empty(1, *shape_CTHW, device="meta"), torch.tensor(500), wan.condition(text))
     assert velocity.shape == (1, *shape_CTHW)
     assert counter.get_total_flops() / 1e12 == pytest.approx(teraflop, abs=0.05)
 

@@ -180,3 +180,19 @@ def test_steps_are_their_formulas() -> None:
     out, found = stochastic_step(x, v, noise=noise, keep=0.9, pull=-0.1, deviation=0.3)
     density = torch.distributions.Normal(0.9 * x - 0.1 * v, 0.3)
     assert torch.allclose(found, density.log_prob(out).sum((1, 2)), atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("cached", [0, 1, 2])
+def test_a_convolution_by_onednn_is_the_reference(cached: int) -> None:
+    """The default in fp32 on a CPU, with and without frames from before, at a size that torch convolves by itself."""
+    g = torch.Generator().manual_seed(cached)
+    x, taps = torch.randn(1, 8, 3, 6, 5, generator=g), torch.randn(4, 8, 3, 3, 3, generator=g)
+    cache = torch.randn(1, 8, cached, 6, 5, generator=g) if cached else None
+    with recorded() as ran:
+        got = causal_conv3d(x, taps, cache=cache, padding=(1, 1))
+        with using(Implementation.REFERENCE):
+            want = causal_conv3d(x, taps, cache=cache, padding=(1, 1))
+    assert [way for _, way in ran] == [Implementation.ONEDNN, Implementation.REFERENCE]
+    assert got.stride() == want.stride()
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from post_train.algorithms.whole_clip_vae import decode, encode_moments
+from engines.operators.whole_clip import decode, encode_moments
 from post_train.widening import widen_vae
 from tests.post_train.small_recipes import small_vae
 

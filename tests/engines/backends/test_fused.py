@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from engines import load_engine
+from engines.families import wan
 from engines.families.wan import Wan
+from engines.operators import whole_clip
 from engines.operators.wan import OperatorBlock
 from kernels.dispatch import recorded
 from tests.engines.making import films, request
@@ -21,6 +25,16 @@ def test_the_film_is_the_eager_one(tiny_wan: Path) -> None:
     assert np.abs(got.latents - want.latents).max() <= 1e-5 * np.abs(want.latents).max()
     assert np.abs(got.frames.astype(int) - want.frames).max() <= 1
     assert {name for name, _ in ran} >= {"modulated_norm", "gated_norm", "qk_norm_rope", "attention", "causal_conv3d"}
+
+
+def test_a_film_too_large_for_one_pass_is_decoded_in_chunks(tiny_wan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its bound the VAE walks the latent frames as diffusers does, to the same frames but for a rounding."""
+    engine = load_engine(tiny_wan, backend="fused")
+    latents = torch.randn(engine._family.latent_shape(request().spec), generator=torch.Generator().manual_seed(0))
+    whole = engine._family.decode(latents)
+    monkeypatch.setattr(wan, "_WHOLE_CLIP_BYTES", 0)
+    monkeypatch.setattr(whole_clip, "decode", lambda *_: pytest.fail("it was decoded in one pass"))
+    assert int((engine._family.decode(latents).int() - whole.int()).abs().max()) <= 1
 
 
 def test_every_block_is_ours(tiny_wan: Path) -> None:

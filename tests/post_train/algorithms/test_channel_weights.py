@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
+from engines.operators.whole_clip import decode, encode_moments
 from post_train.algorithms.channel_weights import channel_weights, decoder_gains
 from post_train.algorithms.vae import clip_tensor
-from post_train.algorithms.whole_clip_vae import decode, encode_moments
 from post_train.data.diorama.world import make_clip
 from tests.post_train.small_recipes import small_vae
 

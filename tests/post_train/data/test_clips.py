@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from engines.engine import load_engine
+from engines.operators.whole_clip import encode_moments
 from engines.types import VideoSpec
 from engines.video import write_video
-from post_train.algorithms.whole_clip_vae import encode_moments
 from post_train.data.clip_latents import ClipLatents, encode_frames, latents_key
 from post_train.data.clips import FolderClips
 from post_train.data.decoding import ClipError, decode_video, fitted

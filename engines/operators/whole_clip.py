@@ -7,6 +7,8 @@ Legend: B batch, C channels, F pixel frames, T latent frames, H W size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
     AutoencoderKLWan,
@@ -89,6 +91,18 @@ def encode_moments(vae: AutoencoderKLWan, video: Tensor) -> tuple[Tensor, Tensor
     x = encoder.conv_out(encoder.nonlinearity(encoder.norm_out(x)))
     mean, log_variance = vae.quant_conv(x).chunk(2, dim=1)
     return mean, log_variance.clamp(-30.0, 20.0)
+
+
+def decoding_bytes(vae: AutoencoderKLWan, shape: Sequence[int]) -> int:
+    """About what `decode` of latents [B, C, T, h, w] holds at most, in fp32: a few activations at the last size."""
+    config = vae.config
+    patch = config["patch_size"] or 1
+    batch, _, frames, rows, columns = shape
+    pixels = (1 + (frames - 1) * config["scale_factor_temporal"]) * rows * columns
+    pixels *= (config["scale_factor_spatial"] // patch) ** 2
+    # The last block makes its widest tensor from twice the base's channels: in, joined with what is before it, and out.
+    channels = config["decoder_base_dim"] or config["base_dim"]
+    return 4 * batch * pixels * 2 * channels * 3
 
 
 def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:

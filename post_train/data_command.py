@@ -73,7 +73,8 @@ def best_of(
     from post_train.model_parts import model_digests  # noqa: PLC0415
 
     parent = find_model(model)
-    engine = load_engine(parent)
+    # The same films to the last digits, sooner.
+    engine = load_engine(parent, backend="fused")
     texts = wild_prompts(first_seed, prompts, num_frames=engine.card.defaults.num_frames)
     digest = model_digests(parent).whole
     config = BestOf(count=count, batch=count)

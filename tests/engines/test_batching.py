@@ -29,14 +29,20 @@ MATES = (
 )
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_wan: Path) -> Engine:
-    return load_engine(tiny_wan)
+@pytest.fixture(scope="module", params=["eager", "fused"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every backend keeps every promise."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def padded(tiny_wan: Path) -> Engine:
-    return load_engine(tiny_wan, pad_batch_to=4)
+def engine(tiny_wan: Path, backend: str) -> Engine:
+    return load_engine(tiny_wan, backend=backend)
+
+
+@pytest.fixture(scope="module")
+def padded(tiny_wan: Path, backend: str) -> Engine:
+    return load_engine(tiny_wan, backend=backend, pad_batch_to=4)
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])

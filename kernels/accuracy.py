@@ -35,7 +35,8 @@ Outputs = Sequence[Tensor]
 class Case:
     """An operator with inputs: `inputs` are drawn in fp64, `call` takes them in any dtype; `grad` wants gradients too.
 
-    Names in `wide` stay in fp32 when the others are rounded, as modulations do in a model.
+    Names in `wide` stay in fp32 when the others are rounded, as modulations do in a model; those in `fixed` have no
+    gradients.
     """
 
     operator: str
@@ -43,6 +44,7 @@ class Case:
     inputs: dict[str, Tensor]
     call: Callable[[dict[str, Tensor]], Outputs]
     wide: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
     grad: bool = True
 
 
@@ -83,7 +85,9 @@ def poisoned_buffers() -> Iterator[None]:
 
 
 def _run(case: Case, inputs: dict[str, Tensor], implementation: Implementation) -> list[Tensor]:
-    leaves = {name: value.clone().requires_grad_(case.grad) for name, value in inputs.items()}
+    leaves = {
+        name: value.clone().requires_grad_(case.grad and name not in case.fixed) for name, value in inputs.items()
+    }
     with using(implementation):
         outputs = list(case.call(leaves))
         if not case.grad:
@@ -94,7 +98,7 @@ def _run(case: Case, inputs: dict[str, Tensor], implementation: Implementation) 
             for i, o in enumerate(outputs)
         ]
         total = torch.stack([(o.double() * w.to(o.device)).sum() for o, w in zip(outputs, weights, strict=True)]).sum()
-        gradients = torch.autograd.grad(total, list(leaves.values()))
+        gradients = torch.autograd.grad(total, [leaf for leaf in leaves.values() if leaf.requires_grad])
     return [o.detach() for o in outputs] + list(gradients)
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from kernels.accuracy import Case
 from kernels.attention import attention, int8_attention
 from kernels.conv3d import causal_conv3d
-from kernels.flow_step import euler_step, stochastic_step, unipc_step
+from kernels.flow_step import euler_step, unipc_step
 from kernels.masks import BlockCausal, Mask, SlidingTile
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.quantized import Quantized, quantize_rows, quantized_linear, quantized_norm
 from kernels.residual import gated_residual
 from kernels.rope3d import qk_norm_rope
+from kernels.stochastic import stochastic_score, stochastic_step
 
 
 def cases() -> Iterator[Case]:
@@ -165,6 +166,27 @@ def _step_cases(values: int) -> Iterator[Case]:
         inputs=_draws(8, x=film, conditional=film, noise=film),
         call=lambda v: stochastic_step(v["x"], v["conditional"], noise=v["noise"], keep=0.9, pull=-0.1, deviation=0.3),
         grad=False,
+    )
+    facts = frozenset({"x", "guidance", "taken"})
+    yield Case(
+        operator="stochastic_score",
+        shape=f"2x{values}",
+        inputs=_draws(19, **velocities, taken=film),
+        call=lambda v: [
+            stochastic_score(*(v[name] for name in guided), taken=v["taken"], keep=0.9, pull=-0.1, deviation=0.3)
+        ],
+        wide=facts,
+        fixed=facts,
+    )
+    yield Case(
+        operator="stochastic_score",
+        shape=f"2x{values}, not guided",
+        inputs=_draws(20, x=film, conditional=film, taken=film),
+        call=lambda v: [
+            stochastic_score(v["x"], v["conditional"], taken=v["taken"], keep=0.9, pull=-0.1, deviation=0.3)
+        ],
+        wide=facts,
+        fixed=facts,
     )
 
 

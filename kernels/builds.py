@@ -181,14 +181,42 @@ def _steps() -> list[Build]:
             constants=constants,
             **shared,
         ),
+        Build(
+            operator="stochastic_score",
+            variant="guided, forward",
+            kernel=_kernel_of("score_kernel"),
+            signature={
+                **velocities,
+                **dict.fromkeys(("taken_ptr", "squares_ptr"), "*fp32"),
+                "count": "i32",
+                **dict.fromkeys(("keep", "pull", "deviation"), "fp32"),
+            },
+            constants=constants,
+            **shared,
+        ),
+        Build(
+            operator="stochastic_score",
+            variant="guided, backward",
+            kernel=_kernel_of("score_backward_kernel"),
+            signature={
+                "gradient_ptr": "*fp32",
+                **velocities,
+                "taken_ptr": "*fp32",
+                **dict.fromkeys(("ours_ptr", "theirs_ptr"), "*bf16"),
+                "count": "i32",
+                **dict.fromkeys(("keep", "pull", "deviation"), "fp32"),
+            },
+            constants=constants,
+            **shared,
+        ),
     ]
 
 
 def _kernel_of(name: str) -> Callable[[], Any]:
     def load() -> Any:
-        from kernels.gpu import flow_step  # noqa: PLC0415  it loads Triton
+        from kernels.gpu import flow_step, stochastic  # noqa: PLC0415  they load Triton
 
-        return getattr(flow_step, name)
+        return getattr(flow_step, name, None) or getattr(stochastic, name)
 
     return load
 

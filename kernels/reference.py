@@ -302,6 +302,46 @@ def stochastic_step(
     return mean + deviation * wide, log_probability
 
 
+def stochastic_score(
+    x: Tensor,
+    conditional: Tensor,
+    unconditional: Tensor | None,
+    guidance: Tensor | None,
+    taken: Tensor,
+    keep: float,
+    pull: float,
+    deviation: float,
+) -> Tensor:
+    """log N(taken; keep x + pull v, deviation^2) of each film, [B].
+
+    With r = (taken - keep x - pull v) / deviation it is -|r|^2 / 2 - N log(deviation) - N log(2 pi) / 2.
+    """
+    residual = (wide_of(taken) - keep * wide_of(x) - pull * guided(conditional, unconditional, guidance)) / deviation
+    count = x.shape[1]
+    constant = count * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
+    return -0.5 * residual.square().sum(1) - constant
+
+
+def stochastic_score_gradients(
+    gradient: Tensor,
+    x: Tensor,
+    conditional: Tensor,
+    unconditional: Tensor | None,
+    guidance: Tensor | None,
+    taken: Tensor,
+    keep: float,
+    pull: float,
+    deviation: float,
+) -> tuple[Tensor, Tensor | None]:
+    """Of both velocities: pull r / deviation is that of v, of which the conditional has w and the other 1 - w."""
+    residual = (wide_of(taken) - keep * wide_of(x) - pull * guided(conditional, unconditional, guidance)) / deviation
+    of_v = gradient[:, None] * (pull / deviation) * residual
+    if unconditional is None or guidance is None:
+        return of_v.to(conditional.dtype), None
+    w = wide_of(guidance)[:, None]
+    return (w * of_v).to(conditional.dtype), ((1 - w) * of_v).to(unconditional.dtype)
+
+
 def wide_of(x: Tensor) -> Tensor:
     """In the precision that formulas are computed in: fp64 stays, all else is fp32."""
     return x if x.dtype == torch.float64 else x.float()

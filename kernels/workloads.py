@@ -12,12 +12,13 @@ from torch import Tensor
 from kernels.attention import attention, int8_attention
 from kernels.configurations import NO_FP8, target_of
 from kernels.conv3d import causal_conv3d
-from kernels.flow_step import euler_step, stochastic_step, unipc_step
+from kernels.flow_step import euler_step, unipc_step
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.quantized import quantize_rows, quantized_linear, quantized_norm
 from kernels.residual import gated_residual
 from kernels.roofline import CONVS, LATENTS, Cost, WanSize, block_costs, conv_cost, step_costs
 from kernels.rope3d import qk_norm_rope
+from kernels.stochastic import stochastic_step
 
 _HEAD = 128
 

@@ -81,35 +81,3 @@ def unipc_kernel(
     tl.store(clean_ptr + at, clean, mask=inside)
     tl.store(here_ptr + at, here, mask=inside)
     tl.store(next_ptr + at, p0 * here + p1 * clean + p2 * newest, mask=inside)
-
-
-@triton.jit
-def stochastic_kernel(
-    x_ptr,
-    conditional_ptr,
-    unconditional_ptr,
-    guidance_ptr,
-    noise_ptr,
-    out_ptr,
-    squares_ptr,
-    count,
-    keep,
-    pull,
-    deviation,
-    GUIDED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """out = keep x + pull v + deviation noise, and each block's sum of squared noise."""
-    row = tl.program_id(1)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    at = row.to(tl.int64) * count + at
-    v = tl.load(conditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    if GUIDED:
-        u = tl.load(unconditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        v = u + tl.load(guidance_ptr + row) * (v - u)
-    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    noise = tl.load(noise_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out_ptr + at, keep * x + pull * v + deviation * noise, mask=inside)
-    # Added up outside in a fixed order: atomics would give another log-probability each time.
-    tl.store(squares_ptr + row * tl.num_programs(0) + tl.program_id(0), tl.sum(noise * noise, 0))

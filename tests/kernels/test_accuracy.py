@@ -10,11 +10,12 @@ from kernels.accuracy_cases import cases
 from kernels.attention import attention
 from kernels.conv3d import causal_conv3d
 from kernels.dispatch import Implementation, OperatorUnavailableError, recorded, using
-from kernels.flow_step import euler_step, stochastic_step, unipc_step
+from kernels.flow_step import euler_step, unipc_step
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.quantized import Quantized, quantize_rows, quantized_linear
 from kernels.residual import gated_residual
 from kernels.rope3d import qk_norm_rope
+from kernels.stochastic import stochastic_score, stochastic_step
 
 _CASES = list(cases())
 
@@ -164,6 +165,12 @@ def test_shapes_that_do_not_fit_are_refused(call: object, sentence: str) -> None
         (lambda x: unipc_step(x, x, before=x, newest=x, older=x, coefficients=[1.0]), "has eight"),
         (lambda x: unipc_step(x, x, before=x[:1], newest=x, older=x, coefficients=[1.0] * 8), "the history is"),
         (lambda x: stochastic_step(x, x, noise=x, keep=1, pull=1, deviation=0), "needs one above zero"),
+        (lambda x: stochastic_score(x, x, taken=x, keep=1, pull=1, deviation=float("nan")), "needs one above zero"),
+        (lambda x: stochastic_score(x, x, taken=x[:1], keep=1, pull=1, deviation=1), "step that was taken is"),
+        (
+            lambda x: stochastic_score(x, x, taken=x.clone().requires_grad_(), keep=1, pull=1, deviation=1),
+            "taken requires a gradient, and a score has none for it",
+        ),
     ],
 )
 def test_steps_that_do_not_fit_are_refused(call: object, sentence: str) -> None:
@@ -180,6 +187,18 @@ def test_steps_are_their_formulas() -> None:
     out, found = stochastic_step(x, v, noise=noise, keep=0.9, pull=-0.1, deviation=0.3)
     density = torch.distributions.Normal(0.9 * x - 0.1 * v, 0.3)
     assert torch.allclose(found, density.log_prob(out).sum((1, 2)), atol=1e-4)
+    again = stochastic_score(x, v, taken=out, keep=0.9, pull=-0.1, deviation=0.3)
+    assert torch.allclose(again, found, atol=1e-4), "the score of a draw is the draw's own"
+
+
+def test_a_score_has_the_gradients_of_its_formula() -> None:
+    """Of both velocities, guided by a factor for each film, and of the one that is not guided."""
+    x, taken = (torch.randn(2, 5, dtype=torch.float64) for _ in range(2))
+    velocities = [torch.randn(2, 5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    scales = torch.tensor([1.5, 4.0], dtype=torch.float64)
+    facts = {"taken": taken, "keep": 0.9, "pull": -0.1, "deviation": 0.3}
+    assert torch.autograd.gradcheck(lambda v, u: stochastic_score(x, v, u, scales, **facts), tuple(velocities))
+    assert torch.autograd.gradcheck(lambda v: stochastic_score(x, v, **facts), tuple(velocities[:1]))
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")

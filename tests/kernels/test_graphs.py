@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.library import opcheck
 
-from kernels import flow_step  # noqa: F401  it defines operators
+from kernels import stochastic  # noqa: F401  it and what it imports define operators
 from kernels.attention import attention, int8_attention
 from kernels.conv3d import causal_conv3d
 from kernels.dispatch import Implementation, recorded, using
@@ -72,6 +72,10 @@ def _steps() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "unipc_step", (x, v, u, scales, noise, noise, noise, [0.5, 0.1, 0.2, 0.3, 0.4, 0.9, 0.1, -0.1])
         yield "unipc_step", (x, v, None, None, noise, noise, noise, [0.5, 0.0, 0.0, 0.0, 0.0, 0.9, 0.1, 0.0])
         yield "stochastic_step", (x, v, u, scales, noise, 0.9, -0.1, 0.3)
+        learnt = v.clone().requires_grad_(), u.clone().requires_grad_()
+        yield "stochastic_score", (x, *learnt, scales, noise, 0.9, -0.1, 0.3)
+        yield "stochastic_score", (x, learnt[0], None, None, noise, 0.9, -0.1, 0.3)
+        yield "stochastic_score_backward", (scales, x, v, u, scales, noise, 0.9, -0.1, 0.3)
 
 
 @pytest.mark.parametrize("way", [Implementation.REFERENCE, Implementation.INTERPRETER], ids=str)

@@ -43,10 +43,13 @@ def prompt_keys(transformer: WanTransformer3DModel, embeds_LD: torch.Tensor, len
     raised = torch.zeros(1, columns, device=embeds_LD.device, dtype=text_1KD.dtype)
     if length < total:
         raised[0, -1] = math.log(total - length)
-    return PromptKeys(blocks=tuple(_keys(block.attn2, text_1KD) for block in transformer.blocks), raised=raised)
+    return PromptKeys(
+        blocks=tuple(_keys(block.get_submodule("attn2"), text_1KD) for block in transformer.blocks), raised=raised
+    )
 
 
-def _keys(module: WanAttention, text_1KD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _keys(module: nn.Module, text_1KD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    assert isinstance(module, WanAttention)
     key = _normed(module.to_k(text_1KD), module.norm_k)
     return _heads(key, module), _heads(module.to_v(text_1KD), module)
 

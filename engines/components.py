@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -62,7 +63,7 @@ def load_text_model(cls: type[TextModel], folder: Path, dtype: torch.dtype, devi
     with _blamed_on(folder / "config.json"), torch.device("meta"):
         expected = _shapes(cls(config_class.from_dict(config)))
     compare_shapes(folder.name, tensor_shapes(folder), expected)
-    with _no_progress_bars():
+    with no_progress_bars():
         loaded: Any = cls.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
@@ -149,12 +150,13 @@ def _blamed_on(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Whoever loads shows progress in their own way; a bar on stderr would tear it."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    libraries = [library for library in (transformers_logging, diffusers_logging) if library.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+        for library in libraries:
+            library.enable_progress_bar()

@@ -27,6 +27,7 @@ def cases() -> Iterator[Case]:
         yield from _rope_cases(length, heads, head)
     for values in (1, 63, 1000):
         yield from _step_cases(values)
+        yield from _stochastic_cases(values)
     yield from _attention_cases()
     yield from _eight_bit_cases()
     yield from _conv_cases()
@@ -120,10 +121,15 @@ def _rope_cases(length: int, heads: int, head: int) -> Iterator[Case]:
     )
 
 
-def _step_cases(values: int) -> Iterator[Case]:
+def _guided(values: int) -> tuple[tuple[int, int], tuple[str, ...], dict[str, tuple[int, ...]]]:
+    """The shape of two films, the inputs of a guided step by name, and their shapes."""
     film = (2, values)
     velocities = {"x": film, "conditional": film, "unconditional": film, "guidance": (2,)}
-    guided = ("x", "conditional", "unconditional", "guidance")
+    return film, tuple(velocities), velocities
+
+
+def _step_cases(values: int) -> Iterator[Case]:
+    film, guided, velocities = _guided(values)
     yield Case(
         operator="euler_step",
         shape=f"2x{values}",
@@ -151,6 +157,10 @@ def _step_cases(values: int) -> Iterator[Case]:
             ),
             grad=False,
         )
+
+
+def _stochastic_cases(values: int) -> Iterator[Case]:
+    film, guided, velocities = _guided(values)
     yield Case(
         operator="stochastic_step",
         shape=f"2x{values}",

@@ -20,7 +20,7 @@ def builds(target: str) -> list[Build]:
     for model, width in _WANS.items():
         out += [*_norms(model, width), *_alone(model, width), _residual(model, width), *_ropes(model, width)]
     tiled = [build for operator in TUNABLE for build in tiled_builds(operator, target)]
-    return [*out, *_steps(), *tiled, *unusual_builds(target), *quantizing_builds(target)]
+    return [*out, *_steps(), *_stochastic(), *tiled, *unusual_builds(target), *quantizing_builds(target)]
 
 
 def control(target: str) -> Build:
@@ -140,19 +140,22 @@ def _ropes(model: str, width: int) -> list[Build]:
     ]
 
 
+# Latents are fp32, velocities come in the model's dtype.
+_VELOCITIES = {"x_ptr": "*fp32", "conditional_ptr": "*bf16", "unconditional_ptr": "*bf16", "guidance_ptr": "*fp32"}
+_STEP_CONSTANTS = {"GUIDED": True, "BLOCK": 1024}
+
+
 def _steps() -> list[Build]:
-    """Sampler steps with guidance; latents are fp32, velocities come in the model's dtype."""
-    velocities = {"x_ptr": "*fp32", "conditional_ptr": "*bf16", "unconditional_ptr": "*bf16", "guidance_ptr": "*fp32"}
+    """Sampler steps with guidance."""
     shared: dict[str, Any] = {"aligned": frozenset({"count"}), "options": {"num_warps": 4}}
-    constants = {"GUIDED": True, "BLOCK": 1024}
     history = ("before_ptr", "newest_ptr", "older_ptr", "clean_ptr", "here_ptr", "next_ptr")
     return [
         Build(
             operator="euler_step",
             variant="guided",
             kernel=_kernel_of("euler_kernel"),
-            signature={**velocities, "out_ptr": "*fp32", "count": "i32", "change": "fp32"},
-            constants=constants,
+            signature={**_VELOCITIES, "out_ptr": "*fp32", "count": "i32", "change": "fp32"},
+            constants=_STEP_CONSTANTS,
             **shared,
         ),
         Build(
@@ -160,55 +163,43 @@ def _steps() -> list[Build]:
             variant="guided, corrects",
             kernel=_kernel_of("unipc_kernel"),
             signature={
-                **velocities,
+                **_VELOCITIES,
                 **dict.fromkeys(history, "*fp32"),
                 "count": "i32",
                 **dict.fromkeys(("s", "c0", "c1", "c2", "c3", "p0", "p1", "p2"), "fp32"),
             },
-            constants=constants | {"CORRECTS": True},
+            constants=_STEP_CONSTANTS | {"CORRECTS": True},
             **shared,
         ),
+    ]
+
+
+def _stochastic() -> list[Build]:
+    """A stochastic sampler's step, and the score of one that was taken."""
+    rest = {"count": "i32", **dict.fromkeys(("keep", "pull", "deviation"), "fp32")}
+    kernels = (
+        ("stochastic_step", "guided", "stochastic_kernel", (), ("noise_ptr", "out_ptr", "squares_ptr")),
+        ("stochastic_score", "guided, forward", "score_kernel", (), ("taken_ptr", "squares_ptr")),
+        ("stochastic_score", "guided, backward", "score_backward_kernel", ("gradient_ptr",), ("taken_ptr",)),
+    )
+    return [
         Build(
-            operator="stochastic_step",
-            variant="guided",
-            kernel=_kernel_of("stochastic_kernel"),
+            operator=operator,
+            variant=variant,
+            kernel=_kernel_of(kernel),
             signature={
-                **velocities,
-                **dict.fromkeys(("noise_ptr", "out_ptr", "squares_ptr"), "*fp32"),
-                "count": "i32",
-                **dict.fromkeys(("keep", "pull", "deviation"), "fp32"),
+                **dict.fromkeys(before, "*fp32"),
+                **_VELOCITIES,
+                **dict.fromkeys(after, "*fp32"),
+                # What the velocities get is in their dtype.
+                **(dict.fromkeys(("ours_ptr", "theirs_ptr"), "*bf16") if before else {}),
+                **rest,
             },
-            constants=constants,
-            **shared,
-        ),
-        Build(
-            operator="stochastic_score",
-            variant="guided, forward",
-            kernel=_kernel_of("score_kernel"),
-            signature={
-                **velocities,
-                **dict.fromkeys(("taken_ptr", "squares_ptr"), "*fp32"),
-                "count": "i32",
-                **dict.fromkeys(("keep", "pull", "deviation"), "fp32"),
-            },
-            constants=constants,
-            **shared,
-        ),
-        Build(
-            operator="stochastic_score",
-            variant="guided, backward",
-            kernel=_kernel_of("score_backward_kernel"),
-            signature={
-                "gradient_ptr": "*fp32",
-                **velocities,
-                "taken_ptr": "*fp32",
-                **dict.fromkeys(("ours_ptr", "theirs_ptr"), "*bf16"),
-                "count": "i32",
-                **dict.fromkeys(("keep", "pull", "deviation"), "fp32"),
-            },
-            constants=constants,
-            **shared,
-        ),
+            constants=_STEP_CONSTANTS,
+            aligned=frozenset({"count"}),
+            options={"num_warps": 4},
+        )
+        for operator, variant, kernel, before, after in kernels
     ]
 
 

@@ -12,6 +12,16 @@ import triton.language as tl
 
 
 @triton.jit
+def guided_velocity(at, inside, row, conditional_ptr, unconditional_ptr, guidance_ptr, GUIDED: tl.constexpr):
+    """The velocity of film `row` at the places `at`, in fp32; unguided it is the conditional one."""
+    v = tl.load(conditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if GUIDED:
+        u = tl.load(unconditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        v = u + tl.load(guidance_ptr + row) * (v - u)
+    return v
+
+
+@triton.jit
 def euler_kernel(
     x_ptr,
     conditional_ptr,
@@ -28,10 +38,7 @@ def euler_kernel(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     at = row.to(tl.int64) * count + at
-    v = tl.load(conditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    if GUIDED:
-        u = tl.load(unconditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        v = u + tl.load(guidance_ptr + row) * (v - u)
+    v = guided_velocity(at, inside, row, conditional_ptr, unconditional_ptr, guidance_ptr, GUIDED)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     tl.store(out_ptr + at, x + change * v, mask=inside)
 
@@ -66,10 +73,7 @@ def unipc_kernel(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     at = row.to(tl.int64) * count + at
-    v = tl.load(conditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    if GUIDED:
-        u = tl.load(unconditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        v = u + tl.load(guidance_ptr + row) * (v - u)
+    v = guided_velocity(at, inside, row, conditional_ptr, unconditional_ptr, guidance_ptr, GUIDED)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     newest = tl.load(newest_ptr + at, mask=inside, other=0.0).to(tl.float32)
     clean = x - s * v

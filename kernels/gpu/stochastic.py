@@ -10,6 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.gpu.flow_step import guided_velocity
+
 
 @triton.jit
 def stochastic_kernel(
@@ -32,10 +34,7 @@ def stochastic_kernel(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     at = row.to(tl.int64) * count + at
-    v = tl.load(conditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    if GUIDED:
-        u = tl.load(unconditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        v = u + tl.load(guidance_ptr + row) * (v - u)
+    v = guided_velocity(at, inside, row, conditional_ptr, unconditional_ptr, guidance_ptr, GUIDED)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     noise = tl.load(noise_ptr + at, mask=inside, other=0.0).to(tl.float32)
     tl.store(out_ptr + at, keep * x + pull * v + deviation * noise, mask=inside)
@@ -63,10 +62,7 @@ def score_kernel(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     at = row.to(tl.int64) * count + at
-    v = tl.load(conditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    if GUIDED:
-        u = tl.load(unconditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        v = u + tl.load(guidance_ptr + row) * (v - u)
+    v = guided_velocity(at, inside, row, conditional_ptr, unconditional_ptr, guidance_ptr, GUIDED)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     taken = tl.load(taken_ptr + at, mask=inside, other=0.0).to(tl.float32)
     residual = (taken - keep * x - pull * v) / deviation
@@ -95,16 +91,13 @@ def score_backward_kernel(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     at = row.to(tl.int64) * count + at
-    v = tl.load(conditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    w = 1.0
-    if GUIDED:
-        u = tl.load(unconditional_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        w = tl.load(guidance_ptr + row).to(tl.float32)
-        v = u + w * (v - u)
+    v = guided_velocity(at, inside, row, conditional_ptr, unconditional_ptr, guidance_ptr, GUIDED)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     taken = tl.load(taken_ptr + at, mask=inside, other=0.0).to(tl.float32)
     residual = (taken - keep * x - pull * v) / deviation
     of_v = tl.load(gradient_ptr + row).to(tl.float32) * pull * residual / deviation
-    tl.store(ours_ptr + at, (w * of_v).to(ours_ptr.dtype.element_ty), mask=inside)
     if GUIDED:
+        w = tl.load(guidance_ptr + row).to(tl.float32)
         tl.store(theirs_ptr + at, ((1.0 - w) * of_v).to(theirs_ptr.dtype.element_ty), mask=inside)
+        of_v = w * of_v
+    tl.store(ours_ptr + at, of_v.to(ours_ptr.dtype.element_ty), mask=inside)

@@ -25,7 +25,7 @@ def _causal_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, cache: Tensor
     if way is Implementation.ONEDNN:
         return _by_onednn(x, weight, bias, cache, rows, columns)
     if not is_twin(way):
-        return reference.causal_conv3d(x, weight, bias, cache, rows, columns).contiguous(memory_format=_LAST)
+        return _laid_out(reference.causal_conv3d(x, weight, bias, cache, rows, columns))
     return _launch(x, weight, bias, cache, rows, columns)
 
 
@@ -92,7 +92,15 @@ def _by_onednn(
     seen = torch.cat([*before, x], 2).contiguous(memory_format=_LAST) if before else x
     padding, ones = [0, row_padding, column_padding], [1, 1, 1]
     out = torch.ops.aten.mkldnn_convolution(seen, weight, bias, padding, ones, ones, 1)
-    return out.contiguous(memory_format=_LAST)
+    return _laid_out(out)
+
+
+def _laid_out(out: Tensor) -> Tensor:
+    """Channels-last by the strides that are promised; of a single channel or pixel torch leaves them open."""
+    _, channels, frames, rows, columns = out.shape
+    row = columns * channels
+    strides = (frames * rows * row, 1, rows * row, row, channels)
+    return out.contiguous(memory_format=_LAST).as_strided(out.shape, strides)
 
 
 def _out_of(x: Tensor, weight: Tensor, row_padding: int, column_padding: int) -> Tensor:

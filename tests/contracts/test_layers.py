@@ -39,18 +39,6 @@ def test_no_folder_imports_a_private_name_of_another() -> None:
                 assert not any(part.startswith("_") for part in (*module.split("."), name)), f"{source.path}: {module}"
 
 
-def test_engines_use_no_pipeline_and_no_scheduler_of_diffusers() -> None:
-    """The loop and the samplers are ours; diffusers gives model classes only, but for what we are measured beside."""
-    for source in sources("engines"):
-        if source.path.as_posix().endswith("engines/bench/stock.py"):
-            continue
-        for module, name in imported_names(source.tree):
-            if module.split(".")[0] == "diffusers":
-                path = f"{module}.{name}"
-                assert "pipeline" not in path.lower(), f"{source.path} imports {path}"
-                assert "schedul" not in path.lower(), f"{source.path} imports {path}"
-
-
 def test_families_do_not_import_one_another() -> None:
     """One file a family."""
     for source in sources("engines/families"):

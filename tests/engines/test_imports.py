@@ -15,6 +15,7 @@ import engines
 ROOT = Path(engines.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 FORBIDDEN_ROOTS = ("diffusers.pipelines", "diffusers.schedulers", "diffusers.modular_pipelines")
+_MEASURED_BESIDE = {"bench/stock.py": ["diffusers.pipelines.wan.pipeline_wan.WanPipeline"]}
 TORCH_FREE = (
     "engines",
     "engines.types",
@@ -68,8 +69,8 @@ def test_there_is_something_to_check() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_engines_import_no_pipeline_scheduler_or_pickle(path: Path) -> None:
-    """The denoising loop is ours, and nothing here can unpickle."""
-    assert breaches(path.read_text(encoding="utf-8")) == []
+    """The denoising loop is ours, and nothing here can unpickle. What we are measured beside is diffusers' own."""
+    assert breaches(path.read_text(encoding="utf-8")) == _MEASURED_BESIDE.get(str(path.relative_to(ROOT)), [])
 
 
 @pytest.mark.parametrize(

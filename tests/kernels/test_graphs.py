@@ -57,10 +57,15 @@ def _products() -> Iterator[tuple[str, tuple[Any, ...]]]:
     rows, columns = quantize_rows(x), quantize_rows(weight)
     sides = rows.values, rows.scales, columns.values, columns.scales
     yield "quantized_linear", (*sides, _draw(4), _draw(2, 6, 4), _draw(2, 1, 4), torch.float16, True)
-    film, taps = (
-        t.contiguous(memory_format=torch.channels_last_3d) for t in (_draw(1, 2, 3, 4, 4), _draw(2, 2, 3, 3, 3))
-    )
-    yield "causal_conv3d", (film, taps, None, film[:, :, :2].contiguous(memory_format=torch.channels_last_3d), [1, 1])
+    film, taps, cache = (_last(*shape) for shape in ((1, 2, 3, 4, 4), (2, 2, 3, 3, 3), (1, 2, 2, 4, 4)))
+    yield "causal_conv3d", (film, taps, None, cache, [1, 1])
+    # One channel out, or one pixel: layouts that torch cannot tell apart.
+    yield "causal_conv3d", (film, _last(1, 2, 3, 3, 3), None, None, [1, 1])
+    yield "causal_conv3d", (_last(1, 2, 1, 1, 1), _last(2, 2, 1, 1, 1), None, None, [0, 0])
+
+
+def _last(*shape: int) -> torch.Tensor:
+    return _draw(*shape).contiguous(memory_format=torch.channels_last_3d)
 
 
 def _steps() -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -83,7 +83,9 @@ def _steps() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "stochastic_score_backward", (scales, x, v, u, scales, noise, 0.9, -0.1, 0.3)
 
 
-@pytest.mark.parametrize("way", [Implementation.REFERENCE, Implementation.INTERPRETER], ids=str)
+@pytest.mark.parametrize(
+    "way", [Implementation.REFERENCE, pytest.param(Implementation.INTERPRETER, marks=pytest.mark.long)], ids=str
+)
 @pytest.mark.parametrize("group", [_norms, _products, _steps])
 def test_what_is_said_of_an_operator_is_true(group: Any, way: Implementation) -> None:
     """torch's own check of schema, shapes, strides, dtypes and gradients, for reference and twin alike."""

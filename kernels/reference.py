@@ -297,9 +297,12 @@ def stochastic_step(
     """
     mean = keep * wide_of(x) + pull * guided(conditional, unconditional, guidance)
     wide = wide_of(noise)
-    count = noise.shape[1]
-    log_probability = -0.5 * wide.square().sum(1) - count * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
-    return mean + deviation * wide, log_probability
+    return mean + deviation * wide, -0.5 * wide.square().sum(1) - log_normalizer(noise.shape[1], deviation)
+
+
+def log_normalizer(count: int, deviation: float) -> float:
+    """N log(deviation) + N log(2 pi) / 2, which a normal density of N values is divided by, as a logarithm."""
+    return count * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
 
 
 def stochastic_score(
@@ -317,9 +320,7 @@ def stochastic_score(
     With r = (taken - keep x - pull v) / deviation it is -|r|^2 / 2 - N log(deviation) - N log(2 pi) / 2.
     """
     residual = (wide_of(taken) - keep * wide_of(x) - pull * guided(conditional, unconditional, guidance)) / deviation
-    count = x.shape[1]
-    constant = count * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
-    return -0.5 * residual.square().sum(1) - constant
+    return -0.5 * residual.square().sum(1) - log_normalizer(x.shape[1], deviation)
 
 
 def stochastic_score_gradients(

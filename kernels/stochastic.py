@@ -5,7 +5,6 @@ See `reference.stochastic_step` for the formulas. Legend: B films, N values of a
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -50,7 +49,7 @@ def _stochastic_step(
         BLOCK=BLOCK,
         warps=WARPS,
     )
-    return out, -0.5 * squares.sum(1) - _constant(x, deviation)
+    return out, -0.5 * squares.sum(1) - reference.log_normalizer(x.shape[1], deviation)
 
 
 @torch.library.custom_op("rushes::stochastic_score", mutates_args=())
@@ -83,7 +82,7 @@ def _stochastic_score(
         BLOCK=BLOCK,
         warps=WARPS,
     )
-    return -0.5 * squares.sum(1) - _constant(x, deviation)
+    return -0.5 * squares.sum(1) - reference.log_normalizer(x.shape[1], deviation)
 
 
 @torch.library.custom_op("rushes::stochastic_score_backward", mutates_args=())
@@ -196,10 +195,6 @@ def stochastic_score(
             raise ValueError(f"{name} requires a gradient, and a score has none for it; detach it")
     rows = rows_of(x, conditional, unconditional, guidance)
     return _stochastic_score(*rows, row_of("step that was taken", taken, x), keep, pull, deviation)
-
-
-def _constant(x: Tensor, deviation: float) -> float:
-    return x.shape[1] * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
 
 
 def _check_deviation(deviation: float) -> None:

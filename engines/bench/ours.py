@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,5 +51,5 @@ class Ours:
 
     def film(self) -> GenerationResult:
         """Everything, from the prompt to frames."""
-        made = self._engine.generate([replace(self._request, request_id="bench")])
+        made = self._engine.generate([self._request])
         return next(event for event in made if isinstance(event, GenerationResult))

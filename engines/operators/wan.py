@@ -20,7 +20,7 @@ from diffusers.models.transformers.transformer_wan import (
 from torch import nn
 
 from engines.errors import InvalidModel
-from engines.operators.wan_prompt import PromptSlot, attended_to_prompts
+from engines.operators.wan_prompt import PromptSlot, attended_to_prompts, eps_of
 from kernels.attention import attention
 from kernels.modulated_norm import gated_norm, modulated_norm
 from kernels.residual import gated_residual
@@ -142,6 +142,6 @@ def heads_attended(
         heads=module.heads,
         cos=cos,
         sin=sin,
-        eps=torch.finfo(torch.float32).eps if module.norm_q.eps is None else module.norm_q.eps,
+        eps=eps_of(module.norm_q),
     )
     return attention(query, key, value.unflatten(2, (module.heads, -1))).flatten(2)

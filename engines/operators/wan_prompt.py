@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel
@@ -32,7 +32,7 @@ class PromptKeys:
 class PromptSlot:
     """Where the blocks of one transformer find the prompts of the rows that are being computed; None between calls."""
 
-    rows: Sequence[PromptKeys] | None = field(default=None)
+    rows: Sequence[PromptKeys] | None = None
 
 
 def prompt_keys(transformer: WanTransformer3DModel, embeds_LD: torch.Tensor, length: int) -> PromptKeys:
@@ -68,8 +68,12 @@ def attended_to_prompts(
 
 
 def _normed(x: torch.Tensor, norm: nn.RMSNorm) -> torch.Tensor:
-    eps = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
-    return modulated_norm(x, weight=norm.weight, eps=eps, rms=True)
+    return modulated_norm(x, weight=norm.weight, eps=eps_of(norm), rms=True)
+
+
+def eps_of(norm: nn.RMSNorm) -> float:
+    """What a norm adds under its root; torch's own default where none was given."""
+    return torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
 
 
 def _heads(x_BLD: torch.Tensor, module: WanAttention) -> torch.Tensor:

@@ -65,7 +65,9 @@ def error_of(
     with poisoned_buffers():
         there = {name: value.to(device) for name, value in rounded.items()}
         got = [value.cpu() for value in _run(case, there, implementation)]
-    want = _run(case, {name: value.double() for name, value in rounded.items()}, Implementation.REFERENCE)
+    # On the same device, whose configuration says which values share a scale of int8.
+    exact = {name: value.to(device, torch.float64) for name, value in rounded.items()}
+    want = [value.cpu() for value in _run(case, exact, Implementation.REFERENCE)]
     errors = [_error(a, b) for a, b in zip(got, want, strict=True)]
     if case.operator in EIGHT_BITS and dtype == torch.float32:
         # Single values may be rounded the other way; a scale that is wrong shows in all of them.

@@ -60,6 +60,9 @@ def best_of(
     prompts: Annotated[int, typer.Option(min=1, help="Captions of so many wild clips are the prompts.")] = 1000,
     first_seed: _First = 100_000_000,
     count: Annotated[int, typer.Option(min=1, help="Films for each prompt, of which the best is kept.")] = 8,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Films made at a time.", show_default="those of one prompt")
+    ] = None,
     folder: _Folder = Path("runs/best-of"),
     judge: _Judge = "reward",
     threads: _Threads = 1,
@@ -77,7 +80,7 @@ def best_of(
     engine = load_engine(parent, backend="fused")
     texts = wild_prompts(first_seed, prompts, num_frames=engine.card.defaults.num_frames)
     digest = model_digests(parent).whole
-    config = BestOf(count=count, batch=count)
+    config = BestOf(count=count, batch=batch or count)
     chosen = write_best_of(folder, texts, config, engine=engine, model_digest=digest, reward=reward, tell=tell)
     mean = sum(c.value for c in chosen) / len(chosen)
     all_made = [v for c in chosen for v in c.values]

@@ -174,8 +174,8 @@ def quantize_blocks(
     if MEAN:
         mean = tl.load(mean_ptr + (batch * heads + head) * width + column, mask=column < width, other=0.0)
         x = tl.where(real, x - mean[None], 0.0)
-    scale = tl.max(tl.max(tl.abs(x), 1), 0) / 127
-    ratio = x / tl.maximum(scale, 1e-30)
+    scale = tl.div_rn(tl.max(tl.max(tl.abs(x), 1), 0), 127.0)
+    ratio = tl.div_rn(x, tl.maximum(scale, 1e-30))  # as IEEE 754 has it, or halves are missed
     # Half away from zero: conversion to an integer cuts off.
     whole = ratio + 0.5 * tl.where(ratio < 0, -1.0, tl.where(ratio > 0, 1.0, 0.0))
     tl.store(out_ptr + at, whole.to(tl.int8), mask=real)

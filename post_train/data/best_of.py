@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,7 +36,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestOf:
-    """How many films are made for a prompt, how many at a time, and the first of their seeds."""
+    """How many films are made for a prompt, the first of their seeds, and how many films a model makes at a time.
+
+    `batch` may be a multiple of `count`, and then the films of several prompts are made together, as a GPU likes it.
+    """
 
     count: int = 8
     batch: int = 8
@@ -63,30 +66,41 @@ def write_best_of(
     folder.mkdir(parents=True, exist_ok=True)
     _check_origin(folder, prompts, config, model_digest, reward)
     done = {c.prompt: c for c in _read_choices(folder)}
-    for index, prompt in enumerate(prompts):
-        if prompt in done and (folder / done[prompt].file).is_file():
-            continue
-        choice = _choose(folder, index, prompt, config, engine, reward)
-        _append(folder / _CHOICES, json.dumps(asdict(choice)))
-        done[prompt] = choice
-        tell(f"{len(done)} of {len(prompts)} prompts: best {choice.value:.3f} of {config.count}")
+    missing = [(i, p) for i, p in enumerate(prompts) if p not in done or not (folder / done[p].file).is_file()]
+    together = max(1, config.batch // config.count)
+    for start in range(0, len(missing), together):
+        for choice in _choose(folder, missing[start : start + together], config, engine, reward):
+            _append(folder / _CHOICES, json.dumps(asdict(choice)))
+            done[choice.prompt] = choice
+            tell(f"{len(done)} of {len(prompts)} prompts: best {choice.value:.3f} of {config.count}")
     chosen = [done[p] for p in prompts]
     lines = "".join(json.dumps({"file": c.file, "caption": c.prompt}) + "\n" for c in chosen)
     write_whole(folder / METADATA, lines.encode())
     return chosen
 
 
-def _choose(folder: Path, index: int, prompt: str, config: BestOf, engine: Engine, reward: Reward) -> Choice:
-    first = config.first_seed + index * config.count
-    orders = [FilmOrder(name=f"{index}-{s}", prompt=prompt, seed=s) for s in range(first, first + config.count)]
-    results = [result for _, result in draw_films(engine, orders, batch=config.batch)]
-    fps = engine.card.defaults.fps
-    films = [Film(name=o.name, prompt=prompt, frames=r.frames, fps=fps) for o, r in zip(orders, results, strict=True)]
+def _choose(
+    folder: Path, numbered: Sequence[tuple[int, str]], config: BestOf, engine: Engine, reward: Reward
+) -> Iterator[Choice]:
+    """The choice of each of some prompts, which come with their numbers, once its film is on disk."""
+    count, fps = config.count, engine.card.defaults.fps
+    orders = [
+        FilmOrder(name=f"{index}-{seed}", prompt=prompt, seed=seed)
+        for index, prompt in numbered
+        for seed in range(config.first_seed + index * count, config.first_seed + (index + 1) * count)
+    ]
+    films = [
+        Film(name=order.name, prompt=order.prompt, frames=result.frames, fps=fps)
+        for order, result in draw_films(engine, orders, batch=config.batch)
+    ]
     values = [s.value for s in scored(reward, films)]
-    best = max(range(len(values)), key=values.__getitem__)
-    file = f"film-{index:06d}{SUFFIX}"
-    write_lossless(films[best].frames, folder / file, fps=fps)
-    return Choice(prompt=prompt, file=file, seed=orders[best].seed, value=values[best], values=tuple(values))
+    for at, (index, prompt) in enumerate(numbered):
+        own = values[at * count : (at + 1) * count]
+        best = max(range(count), key=own.__getitem__)
+        file = f"film-{index:06d}{SUFFIX}"
+        write_lossless(films[at * count + best].frames, folder / file, fps=fps)
+        seed = config.first_seed + index * count + best
+        yield Choice(prompt=prompt, file=file, seed=seed, value=own[best], values=tuple(own))
 
 
 def _check_origin(folder: Path, prompts: Sequence[str], config: BestOf, model: str, reward: Reward) -> None:

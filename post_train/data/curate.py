@@ -20,8 +20,8 @@ from post_train.data.curation import (
 )
 from post_train.data.diorama.parse import parse_prompt
 from post_train.data.diorama.record import Clip, Split
-from post_train.data.diorama.world import VERSION, make_clip
-from post_train.data.diorama_clips import CAPTION_SIDE, CuratedSeeds
+from post_train.data.diorama.world import VERSION, make_captions, make_clip
+from post_train.data.diorama_clips import CuratedSeeds
 from post_train.data.diorama_truth import wild_faults
 from post_train.keys import key_of
 from post_train.rewards.base import Film, Reward, scored
@@ -53,8 +53,8 @@ class Candidates:
         return [*range(self.first_seed, end), *(s for s in further if self.further_with in self._attributes(s))]
 
     def _attributes(self, seed: int) -> tuple[str, ...]:
-        clip = make_clip(seed, side=CAPTION_SIDE, num_frames=self.num_frames, split=Split.WILD)
-        return attributes(parse_prompt(clip.captions.full.text).asked)
+        captions = make_captions(seed, num_frames=self.num_frames, split=Split.WILD)
+        return attributes(parse_prompt(captions.full.text).asked)
 
 
 class MeasureFile:

@@ -17,10 +17,9 @@ from engines.whole_writes import write_whole
 from post_train.data.clips import SourceClip
 from post_train.data.decoding import ClipError
 from post_train.data.diorama.record import Clip, Split
-from post_train.data.diorama.world import VERSION, make_clip
+from post_train.data.diorama.world import VERSION, make_captions, make_clip
 
 _FORMAT = 1
-CAPTION_SIDE = 32  # the cheapest render: captions do not depend on the side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,7 @@ class DioramaClips:
 
     def __iter__(self) -> Iterator[SourceClip]:
         for seed, weight in zip(self.seeds, self.weights, strict=True):
-            captions = self._clip(seed, CAPTION_SIDE).captions
+            captions = make_captions(seed, num_frames=self.num_frames, split=self.split)
             yield SourceClip(
                 name=f"diorama {self.split} {seed}",
                 caption=captions.full.text,

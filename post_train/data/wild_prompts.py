@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from post_train.data.diorama.parse import parse_prompt
 from post_train.data.diorama.record import Split
-from post_train.data.diorama.world import make_clip
-from post_train.data.diorama_clips import CAPTION_SIDE
+from post_train.data.diorama.world import make_captions
 
 
 def wild_prompts(first_seed: int, count: int, *, num_frames: int) -> list[str]:
@@ -13,7 +12,7 @@ def wild_prompts(first_seed: int, count: int, *, num_frames: int) -> list[str]:
     texts: dict[str, None] = {}
     seed = first_seed
     while len(texts) < count:
-        text = make_clip(seed, side=CAPTION_SIDE, num_frames=num_frames, split=Split.WILD).captions.full.text
+        text = make_captions(seed, num_frames=num_frames, split=Split.WILD).full.text
         if parse_prompt(text).readable:
             texts.setdefault(text)
         seed += 1

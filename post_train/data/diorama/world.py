@@ -6,7 +6,7 @@ import numpy as np
 
 from post_train.data.diorama.captions import captions_of
 from post_train.data.diorama.compose import compose
-from post_train.data.diorama.record import Clip, Split
+from post_train.data.diorama.record import Captions, Clip, Scene, Split
 from post_train.data.diorama.render import render
 from post_train.data.diorama.wild import weather_the_web
 
@@ -23,14 +23,26 @@ def make_clip(
     no other clip shows: for evaluation only. Raises ValueError for a negative seed, a side under 32 or fewer
     than 5 frames, where no action could be told from another.
     """
-    if seed < 0:
-        raise ValueError(f"a clip's seed must not be negative, got {seed}")
-    if side < 32 or num_frames < 5:
-        raise ValueError(f"a clip needs a side of at least 32 and 5 frames, got {side} and {num_frames}")
-    rng = np.random.default_rng((VERSION, seed, 0 if split is Split.CLEAN else 1))
-    scene = compose(rng, num_frames, split, held_out=held_out)
-    captions = captions_of(rng, scene, careless=split is Split.WILD)
+    if side < 32:
+        raise ValueError(f"a clip needs a side of at least 32, got {side}")
+    rng, scene, captions = _written(seed, num_frames, split, held_out)
     frames = render(scene, side, num_frames)
     if split is Split.WILD:
         frames = weather_the_web(rng, frames)
     return Clip(frames=frames, scene=scene, captions=captions, seed=seed, split=split, version=VERSION)
+
+
+def make_captions(seed: int, *, num_frames: int = 17, split: Split = Split.CLEAN, held_out: bool = False) -> Captions:
+    """The captions of `make_clip`'s clip of the same arguments, without a picture drawn; ValueError as there."""
+    return _written(seed, num_frames, split, held_out)[2]
+
+
+def _written(seed: int, num_frames: int, split: Split, held_out: bool) -> tuple[np.random.Generator, Scene, Captions]:
+    """What a clip shows and tells, and the random numbers as they stand before its pictures are drawn."""
+    if seed < 0:
+        raise ValueError(f"a clip's seed must not be negative, got {seed}")
+    if num_frames < 5:
+        raise ValueError(f"a clip needs at least 5 frames, got {num_frames}")
+    rng = np.random.default_rng((VERSION, seed, 0 if split is Split.CLEAN else 1))
+    scene = compose(rng, num_frames, split, held_out=held_out)
+    return rng, scene, captions_of(rng, scene, careless=split is Split.WILD)

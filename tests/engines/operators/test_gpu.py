@@ -58,14 +58,16 @@ def test_eight_bits_keep_to_their_budget(form: Literal["int8", "fp8"]) -> None:
 
 
 def test_the_swapped_vae_is_diffusers() -> None:
-    """In bf16, where the convolutions are the twins, chunk by chunk with caches."""
-    vae, film = _small_vae().to("cuda", _BF16), (torch.rand(1, 3, 9, 16, 16) * 2 - 1).to("cuda", _BF16)
-    want = _both_ways(vae, film)
+    """In bf16, where the convolutions are the twins, chunk by chunk with caches: no further from the exact one."""
+    vae, film = _small_vae().cuda(), (torch.rand(1, 3, 9, 16, 16) * 2 - 1).to("cuda", _BF16)
+    exact = _both_ways(vae.double(), film.double())
+    stock = _both_ways(vae.to(_BF16), film)
     use_vae_operators(vae)
     with recorded() as ran:
         got = _both_ways(vae, film)
     assert set(ran) == {("causal_conv3d", Implementation.TRITON)}
-    assert all(_apart(a.double(), b.double()) <= 2e-2 for a, b in zip(got, want, strict=True))
+    for own, theirs, want in zip(got, stock, exact, strict=True):
+        assert _apart(own.double(), want) <= 1.5 * _apart(theirs.double(), want)
 
 
 def test_training_by_operators_is_diffusers() -> None:

@@ -36,11 +36,13 @@ class Brightness:
         return [Score(value=float(f.frames.mean()) + value, noise=0.0) for f in films]
 
 
-def _make(folder: Path, model: Path, reward: Brightness, prompts: list[str] = PROMPTS) -> list[Choice]:
+def _make(
+    folder: Path, model: Path, reward: Brightness, prompts: list[str] = PROMPTS, *, batch: int = 2
+) -> list[Choice]:
     return write_best_of(
         folder,
         prompts,
-        BestOf(count=3, batch=2, first_seed=5),
+        BestOf(count=3, batch=batch, first_seed=5),
         engine=load_engine(model),
         model_digest="m",
         reward=reward,
@@ -77,6 +79,16 @@ def test_what_was_made_is_not_made_again(tiny_wan: Path, tmp_path: Path) -> None
     assert choices == _make(tmp_path / "whole", tiny_wan, Brightness())
     lines = (folder / "choices.jsonl").read_text().splitlines()
     assert [json.loads(line)["prompt"] for line in lines] == PROMPTS
+
+
+def test_films_of_several_prompts_are_made_together(tiny_wan: Path, tmp_path: Path) -> None:
+    """A batch that holds several prompts' films chooses as one that holds a few of one prompt's, whatever is left."""
+    prompts = [*PROMPTS, "a blue cube"]
+    apart = _make(tmp_path / "apart", tiny_wan, Brightness(), prompts)
+    together = _make(tmp_path / "together", tiny_wan, Brightness(), prompts, batch=6)
+    assert [(c.prompt, c.file, c.seed) for c in together] == [(c.prompt, c.file, c.seed) for c in apart]
+    for one, other in zip(together, apart, strict=True):
+        assert one.values == pytest.approx(other.values, abs=0.1)
 
 
 def test_another_beginning_is_refused(tiny_wan: Path, tmp_path: Path) -> None:

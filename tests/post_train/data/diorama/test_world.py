@@ -30,7 +30,7 @@ from post_train.data.diorama.vocabulary import (
     grounds_of,
     weathers_of,
 )
-from post_train.data.diorama.world import make_clip
+from post_train.data.diorama.world import make_captions, make_clip
 
 SEEDS = range(300)
 
@@ -67,10 +67,17 @@ def test_any_size_is_drawn(side: int, num_frames: int) -> None:
     assert clip.frames.dtype == np.uint8
 
 
+@pytest.mark.parametrize("split", Split)
+def test_captions_alone_are_those_of_the_clip(split: Split) -> None:
+    """What is told of a clip needs no picture, and is the same."""
+    for seed in range(20):
+        assert make_captions(seed, split=split) == make_clip(seed, side=32, split=split).captions
+
+
 @pytest.mark.parametrize(("seed", "side", "num_frames"), [(-1, 64, 17), (0, 16, 17), (0, 64, 4)])
 def test_what_cannot_be_drawn_is_refused(seed: int, side: int, num_frames: int) -> None:
     """A negative seed, or a clip too small to tell actions apart, is refused in a sentence."""
-    with pytest.raises(ValueError, match=r"must not be negative|needs a side"):
+    with pytest.raises(ValueError, match=r"must not be negative|needs a side|needs at least 5 frames"):
         make_clip(seed, side=side, num_frames=num_frames)
 
 

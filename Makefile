@@ -15,7 +15,7 @@ TEST_WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -lt 8 ] && ec
 PROMPT ?= a red ball rolls over a green meadow
 OUT ?= film.mp4
 
-.PHONY: help serve generate test test-long test-queue gpu-check kernels-check lint format clean
+.PHONY: help serve generate engines test test-long test-queue gpu-check kernels-check lint format clean
 
 help: ## Show this list
 	@echo "make serve                                  start the server on http://127.0.0.1:8000"
@@ -37,6 +37,9 @@ generate: export FILM_PROMPT = $(value PROMPT)
 generate: export FILM_OUT = $(value OUT)
 generate: $(VENV)/installed ## Make one video
 	@exec $(VENV)/bin/rushes generate --prompt "$$FILM_PROMPT" --out "$$FILM_OUT" $(ARGS)
+
+engines: $(VENV)/installed-dev ## Build every engine package that this machine can: build/engines
+	@exec $(VENV)/bin/rushes engines build --all --scorer text-alignment $(ARGS)
 
 test: lint ## Run everything that must be green
 	$(TEST_ENV) $(PY) -m pytest -m "not long and not gpu" -n $(TEST_WORKERS) --dist worksteal $(ARGS)

@@ -61,8 +61,8 @@ def generate(
         VideoFormat | None, typer.Option("--format", help="Container and codec.", show_default="by the file's ending")
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="eager, or fused: by our operators, which may differ from it in the last digits.")
-    ] = "eager",
+        str | None, typer.Option(help="eager, or fused: by our operators.", show_default="eager, or a package's own")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object about the film.")] = False,
 ) -> None:
     """Make one film on this machine, without a server."""
@@ -97,7 +97,9 @@ def generate(
     _tell(_facts(request, card, out, seconds), as_json=json_output)
 
 
-def _generate(folder: Path, backend: str, request: GenerationRequest, bars: _Bars, clock: _Clock) -> GenerationResult:
+def _generate(
+    folder: Path, backend: str | None, request: GenerationRequest, bars: _Bars, clock: _Clock
+) -> GenerationResult:
     bars.enter("load")
     with clock.measure("load"):
         # Here, not above: torch takes seconds to import, and a wrong option should be told at once.

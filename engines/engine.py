@@ -20,6 +20,8 @@ from engines.denoising import Denoising
 from engines.errors import InvalidRequest, UnknownName
 from engines.family import Family
 from engines.limits import check_request
+from engines.package import is_package
+from engines.package_loading import open_package
 from engines.threads import apply_threads
 from engines.types import (
     CancelledEvent,
@@ -41,6 +43,7 @@ FAMILIES = {"wan": "engines.families.wan"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Clock = Callable[[], float]
+Watch = Callable[[int, torch.Tensor], None]
 
 
 class Engine:
@@ -78,56 +81,60 @@ class Engine:
         *,
         is_cancelled: IsCancelled | None = None,
         rung: MemoryRung = MemoryRung.WHOLE,
+        watch: Watch | None = None,
     ) -> Iterator[EngineEvent]:
         """Make the films of a batch: stage and step events as they happen, then one result for each request, in order.
 
         All requests share one `shape_key`. `is_cancelled(request_id)` is asked between any two steps and before each
         film is decoded; who is cancelled gets a `CancelledEvent` and no result, and no mate's film changes for it.
-        A lower `rung` needs less memory and more time. An illegal batch, or a rung that is none of `rungs`, raises
-        `InvalidRequest` at once, before anything is computed.
+        `watch` is shown the latents [B, C, T, H, W] that each step leaves, with its number from 1; it may not change
+        them. A lower `rung` needs less memory and more time. An illegal batch, or a rung that is none of `rungs`,
+        raises `InvalidRequest` at once, before anything is computed.
         """
         batch = tuple(requests)
         self._check(batch)
         if rung not in self.rungs:
             raise InvalidRequest("rung", f"rung {rung!r} is none of this engine's: {', '.join(map(repr, self.rungs))}")
         if rung < MemoryRung.OFFLOADED:
-            return self._run(batch, is_cancelled or _never, rung)
-        return self._run_offloaded(batch, is_cancelled or _never, rung)
+            return self._run(batch, is_cancelled or _never, rung, watch)
+        return self._run_offloaded(batch, is_cancelled or _never, rung, watch)
 
     def _run_offloaded(
-        self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled, rung: MemoryRung
+        self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled, rung: MemoryRung, watch: Watch | None
     ) -> Iterator[EngineEvent]:
         try:
-            yield from self._run(requests, is_cancelled, rung)
+            yield from self._run(requests, is_cancelled, rung, watch)
         finally:
             self._family.keep_only(None)
 
     def _run(
-        self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled, rung: MemoryRung
+        self, requests: tuple[GenerationRequest, ...], is_cancelled: IsCancelled, rung: MemoryRung, watch: Watch | None
     ) -> Iterator[EngineEvent]:
         # No inference_mode around a yield: it is the thread's, and would hold in the caller's code between two events.
         bucket = len(requests) if rung else self._pad_batch_to or len(requests)
         members = _Members(requests, is_cancelled)
-        watch = _Watch(self._clock)
+        clock = _Stopwatch(self._clock)
 
         yield from self._enter("encode", members, rung)
-        with watch.measure("encode"):
+        with clock.measure("encode"):
             text = denoising.encode_batch(self._family, requests, bucket)
 
         yield from self._enter("denoise", members, rung)
-        with watch.measure("denoise"):
+        with clock.measure("denoise"):
             batch = denoising.start(self._family, self._backend, requests, text, bucket)
         while not batch.finished:
             yield from members.drop_cancelled()
             if not members.live:
                 return
-            with watch.measure("denoise"):
+            with clock.measure("denoise"):
                 batch = denoising.step(batch, self._backend)
+            if watch is not None:
+                watch(batch.steps_done, batch.state.latents[: len(requests)])
             yield from members.stepped(batch)
 
         yield from members.drop_cancelled()
         yield from self._enter("decode", members, rung)
-        yield from self._decode(batch.state.latents, members, watch, rung)
+        yield from self._decode(batch.state.latents, members, clock, rung)
 
     def _enter(self, stage: Stage, members: _Members, rung: MemoryRung) -> Iterator[EngineEvent]:
         yield from members.enter(stage)
@@ -135,19 +142,19 @@ class Engine:
             self._family.keep_only(stage)
 
     def _decode(
-        self, latents_BCTHW: torch.Tensor, members: _Members, watch: _Watch, rung: MemoryRung
+        self, latents_BCTHW: torch.Tensor, members: _Members, clock: _Stopwatch, rung: MemoryRung
     ) -> Iterator[EngineEvent]:
         """Decode one film at a time, so that no film's pixels depend on how many there are, then hand them all out."""
         frames: dict[int, NDArray[np.uint8]] = {}
         for row in list(members.live):
             if row in members.live:
-                with watch.measure("decode"):
+                with clock.measure("decode"):
                     frames[row] = self._family.decode(latents_BCTHW[row], tiled=rung >= MemoryRung.TILED).numpy()
                 yield from members.drop_cancelled()
         for row, request in members.live.items():
             latents = latents_BCTHW[row].float().cpu().numpy().copy()
             yield GenerationResult(
-                request=request, frames=frames[row], latents=latents, rung=rung, seconds=dict(watch.seconds)
+                request=request, frames=frames[row], latents=latents, rung=rung, seconds=dict(clock.seconds)
             )
 
     def _check(self, requests: tuple[GenerationRequest, ...]) -> None:
@@ -169,7 +176,7 @@ class Engine:
             )
 
 
-class _Watch:
+class _Stopwatch:
     """Seconds of computing by stage; what the caller does between two events is not counted."""
 
     def __init__(self, clock: Clock) -> None:
@@ -209,20 +216,27 @@ class _Members:
 def load_engine(
     package_or_folder: str | Path,
     *,
-    backend: str = "eager",
+    backend: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     pad_batch_to: int | None = None,
 ) -> Engine:
-    """Load a model by built-in name, folder or hub id, ready to generate.
+    """Load an engine package, or a model by built-in name, folder or hub id, ready to generate.
 
-    `backend` is a name of `engines.backends`. `device` defaults to cuda where there is one, else cpu; `dtype`
+    A package is verified before anything of it is loaded, and says itself what it runs on. For a model, `backend` is a
+    name of `engines.backends`, eager by default; `device` defaults to cuda where there is one, else cpu; `dtype`
     ("float32", "bfloat16", "float16") to bfloat16 on cuda and to float32 on a cpu, whatever the weights are stored in.
     On a cpu this also sets torch's thread count
     (see `engines.threads`). Raises the errors of `engines.errors`.
     """
-    prepare = find_backend(backend)  # first: a wrong word should not cost minutes of reading weights
+    if backend is not None:
+        find_backend(backend)  # first: a wrong word should not cost minutes of reading weights
     folder = find_model(str(package_or_folder))
+    if is_package(folder):
+        package = open_package(folder, backend=backend, device=device, dtype=dtype)
+        prepare, device, dtype = package.prepare, package.device, package.dtype
+    else:
+        prepare = find_backend(backend or "eager")
     card = read_card(folder)
     if card.family not in FAMILIES:
         raise UnknownName("model family", card.family, FAMILIES)
@@ -236,8 +250,13 @@ def load_engine(
         # With its number: tensors that lie there have it.
         here = torch.empty(0, device=where).device
         use_measured(here, load_tuned(folder / TUNED_KERNELS, torch.cuda.get_device_name(here)))
-    family = importlib.import_module(FAMILIES[card.family]).load(folder, device=where, dtype=DTYPES[name])
+    family = load_family(card, folder, device=where, dtype=DTYPES[name])
     return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to)
+
+
+def load_family(card: ModelCard, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Family:
+    """The loaded model of a folder, by the code of its card's family."""
+    return importlib.import_module(FAMILIES[card.family]).load(folder, device=device, dtype=dtype)
 
 
 def _never(_request_id: str) -> bool:

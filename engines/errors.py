@@ -4,6 +4,8 @@
     ├── InvalidRequest (ValueError)   a request breaks a bound; `.field` names the field
     ├── UnknownName (ValueError)      no model, sampler, backend, ... of that name; `.known` lists what there is
     ├── InvalidModel (ValueError)     a model folder is incomplete, malformed or not safe to read
+    ├── PackageRefused (ValueError)   an engine package was changed, is not trusted, or does not fit this machine
+    ├── BuildRefused (ValueError)     an engine that was built is not as accurate as its recipe asks
     ├── ModelUnreachable              a model that must be fetched could not be
     ├── MissingExtra                  an optional dependency is not installed; the message names the extra
     └── EncodingFailed                the video encoder refused
@@ -38,6 +40,21 @@ class UnknownName(EngineError, ValueError):  # noqa: N818
 
 class InvalidModel(EngineError, ValueError):  # noqa: N818
     """A model folder is incomplete, malformed or not safe to read."""
+
+
+class PackageRefused(EngineError, ValueError):  # noqa: N818
+    """An engine package was changed after it was signed, is signed by no trusted key, or does not fit this machine."""
+
+
+class BuildRefused(EngineError, ValueError):  # noqa: N818
+    """An engine that was built is further from the reference than its recipe allows, or cannot be built here.
+
+    `cannot_here` tells the second from the first: another machine might build it.
+    """
+
+    def __init__(self, message: str, *, cannot_here: bool = False) -> None:
+        super().__init__(message)
+        self.cannot_here = cannot_here
 
 
 class ModelUnreachable(EngineError):  # noqa: N818

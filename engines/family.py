@@ -5,12 +5,14 @@ B batch, F pixel frames, C channels, T latent frames, H W latent size, L tokens,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from engines.parts import CompiledPart, ModelPart
+from engines.profile import ShapeProfile
 from engines.types import Stage, VideoSpec
 
 
@@ -70,6 +72,19 @@ class Family(Protocol):
 
         InvalidModel where the parts are not ones that operators are known for.
         """
+        ...
+
+    def parts_to_compile(
+        self, usual: VideoSpec, corners: tuple[VideoSpec, VideoSpec], profile: ShapeProfile, *, operators: bool
+    ) -> tuple[ModelPart, ...]:
+        """What a compiler is given, for films between the two `corners`, tuned for the `usual` one.
+
+        With `operators` our own ones may stand in the parts, for a compiler that leaves them whole.
+        """
+        ...
+
+    def use_compiled(self, parts: Mapping[str, CompiledPart]) -> None:
+        """Have compiled parts compute from now on, by the names that `parts_to_compile` gave them."""
         ...
 
     def keep_only(self, stage: Stage | None) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +130,16 @@ class GenerationResult:
     latents: NDArray[np.float32]
     rung: MemoryRung = MemoryRung.WHOLE
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Scorer(Protocol):
+    """A judge of films, for whoever builds an engine; post-training has them."""
+
+    name: str
+
+    def score(self, frames: Sequence[NDArray[np.uint8]], prompts: Sequence[str], *, fps: int) -> list[float]:
+        """A number for each film, uint8 [F, H, W, 3], made for its prompt; more is better."""
+        ...
 
 
 EngineEvent: TypeAlias = StageEvent | StepEvent | CancelledEvent | GenerationResult

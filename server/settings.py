@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from engines.signing import KEY_VARIABLE
+
 PREFIX = "RUSHES_"
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -34,7 +36,13 @@ class Settings(BaseSettings):
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     model: Annotated[str, StringConstraints(min_length=1)] = Field(
-        "diorama", description="The model to serve: a name of the catalogue or a folder in diffusers' layout."
+        "diorama",
+        description="The model to serve: a name of the catalogue, a folder in diffusers' layout, or an engine package.",
+    )
+    engine_trusted: str | None = Field(
+        None,
+        description="Public keys whose engine packages are run: PEM files, with a colon between them. By default the "
+        "key of the user that runs the server.",
     )
     state_dir: Path = Field(
         Path("state"), description="Folder for the embedded Valkey's data, finished videos and the lock."
@@ -210,7 +218,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """One sentence for each RUSHES_ variable that is no setting: most often a typing error."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    # The second is a builder's, who may well start a server in the same shell.
+    known = {*(f"{PREFIX}{name.upper()}" for name in Settings.model_fields), KEY_VARIABLE}
     sentences = []
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,20 @@ from engines.family import EncodedText
 from engines.model_folder import check_weights, read_config, read_index
 from engines.operators import whole_clip
 from engines.operators.wan import use_operators
+from engines.operators.wan_parts import (
+    DECODED_FRAMES,
+    DECODER,
+    STEPS,
+    columns_of,
+    compiled_velocity,
+    decoder_part,
+    step_part,
+)
 from engines.operators.wan_prompt import PromptKeys, PromptSlot, prompt_keys
+from engines.operators.wan_step import StepPrompts, step_prompts
 from engines.operators.wan_vae import use_vae_operators
+from engines.parts import CompiledPart, ModelPart
+from engines.profile import ShapeProfile
 from engines.row_exact import make_row_exact
 from engines.types import Stage, VideoSpec
 
@@ -55,6 +67,7 @@ class WanCondition:
 
     text: EncodedText
     _keys: dict[int, tuple[PromptKeys, ...]] = field(default_factory=dict)
+    _padded: dict[int, StepPrompts] = field(default_factory=dict)
 
     def keys_of(self, transformer: WanTransformer3DModel) -> tuple[PromptKeys, ...]:
         """Keys and values of every row's prompt, computed once."""
@@ -63,6 +76,14 @@ class WanCondition:
             rows = zip(self.text.embeds, self.text.lengths, strict=True)
             found = tuple(prompt_keys(transformer, embeds_LD, length) for embeds_LD, length in rows)
             self._keys[id(transformer)] = found
+        return found
+
+    def padded_of(self, transformer: WanTransformer3DModel) -> StepPrompts:
+        """The same as a compiled step takes them."""
+        found = self._padded.get(id(transformer))
+        if found is None:
+            rows = self.keys_of(transformer)
+            found = self._padded[id(transformer)] = step_prompts(rows, columns_of(rows))
         return found
 
 
@@ -78,6 +99,9 @@ class Wan:
         self._inverse_std_C111 = 1.0 / _channels(config["latents_std"], device)
         # By transformer, once our operators are in it.
         self._slots: dict[int, PromptSlot] = {}
+        # By transformer, once a package's parts are in place.
+        self._steps: dict[int, CompiledPart] = {}
+        self._decoder: CompiledPart | None = None
 
     def latent_shape(self, spec: VideoSpec) -> tuple[int, int, int, int]:
         config = self.parts.vae.config
@@ -86,9 +110,27 @@ class Wan:
         return self.parts.transformer.config["in_channels"], frames, spec.height // spatial, spec.width // spatial
 
     def use_operators(self) -> None:
-        both = [t for t in (self.parts.transformer, self.parts.transformer_low) if t is not None]
-        self._slots = {id(t): slot for t, slot in zip(both, use_operators(*both), strict=True)}
+        self._slots = {id(t): slot for t, slot in zip(self._experts, use_operators(*self._experts), strict=True)}
         use_vae_operators(self.parts.vae)
+
+    @torch.inference_mode()
+    def parts_to_compile(
+        self, usual: VideoSpec, corners: tuple[VideoSpec, VideoSpec], profile: ShapeProfile, *, operators: bool
+    ) -> tuple[ModelPart, ...]:
+        if operators:
+            use_vae_operators(self.parts.vae)
+        shape, bounds = self.latent_shape(usual), (self.latent_shape(corners[0]), self.latent_shape(corners[1]))
+        text = self.encode(["a film", ""])
+        rows = [self.condition(text).keys_of(t) for t in self._experts]
+        steps = [
+            step_part(name, t, keys, shape, bounds, profile)
+            for name, t, keys in zip(STEPS, self._experts, rows, strict=False)
+        ]
+        return (*steps, decoder_part(self.parts.vae, shape, bounds))
+
+    def use_compiled(self, parts: Mapping[str, CompiledPart]) -> None:
+        self._steps = {id(t): parts[name] for name, t in zip(STEPS, self._experts, strict=False)}
+        self._decoder = parts.get(DECODER)
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> EncodedText:
@@ -108,6 +150,10 @@ class Wan:
         # One time for all rows, which the modulation broadcasts. Stock repeats it for each row and, for Wan 2.2's ti2v
         # model (expand_timesteps), for each token; in text to video these are all equal, so it only costs.
         time_1 = timestep.to(self.device).reshape(1)
+        compiled = self._steps.get(id(transformer))
+        if compiled is not None:
+            latents = latents_BCTHW.to(transformer.dtype)
+            return compiled_velocity(compiled, latents, time_1.float(), condition.padded_of(transformer)).float()
         embeds, slot = condition.text.embeds, self._slots.get(id(transformer))
         with nullcontext() if slot is None else _prompts_in(slot, condition.keys_of(transformer)):
             (velocity_BCTHW,) = transformer(
@@ -123,7 +169,10 @@ class Wan:
     def decode(self, latents_CTHW: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
         latents = latents_CTHW.to(self.device, torch.float32) / self._inverse_std_C111 + self._mean_C111
         vae, latents = self.parts.vae, latents.unsqueeze(0)
-        if self._slots and not tiled and whole_clip.decoding_bytes(vae, latents.shape) <= _WHOLE_CLIP_BYTES:
+        whole = not tiled and whole_clip.decoding_bytes(vae, latents.shape) <= _WHOLE_CLIP_BYTES
+        if self._decoder is not None and whole and latents.shape[2] >= DECODED_FRAMES:
+            video_1CFHW = self._decoder(latents)
+        elif self._slots and whole:
             video_1CFHW = whole_clip.decode(vae, latents)
         else:
             with _tiling(vae, max(latents.shape[3:])) if tiled else nullcontext():
@@ -143,6 +192,10 @@ class Wan:
             for module in modules:
                 if module is not None:
                     module.to(self.device if stage in (user, None) else host)
+
+    @property
+    def _experts(self) -> list[WanTransformer3DModel]:
+        return [t for t in (self.parts.transformer, self.parts.transformer_low) if t is not None]
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -10,6 +10,7 @@ from server.settings import Settings, SettingsError, load_settings, unknown_vari
 
 # A change here is a change for everybody who runs the server: say so in the commit.
 DEFAULTS = {
+    "engine_trusted": None,
     "allow_anyone": False,
     "allow_passwordless_redis": False,
     "allowed_hosts": (),

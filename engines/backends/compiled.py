@@ -1,0 +1,68 @@
+"""A family whose transformer (and, where there is one, decoder) a compiler has made: how packages are run.
+
+Each compiler is a `CompiledForm`: it makes a file of a `ModelPart`, and a function of tensors of a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from engines.errors import MissingExtra, UnknownName
+from engines.parts import CompiledPart, ModelPart
+
+
+class CompiledForm(Protocol):
+    """A compiler: what it makes of a part, and how that is run."""
+
+    libraries: tuple[str, ...]
+    """Distributions that what is made depends on; their versions stand in the manifest and must be the same."""
+    portable: bool
+    """Whether what is made is compiled where it is loaded, so that it is not of one processor."""
+    kind: str
+    """What it makes: two compilers of one kind make the same file."""
+    suffix: str
+    own_operators: bool
+    """Whether it keeps our operators as they are, where they are quicker than what it would make of their formulas."""
+
+    def compile(self, part: ModelPart, target: Path) -> None:
+        """Writes the one file that `load` reads."""
+        ...
+
+    def load(self, path: Path, *, device: torch.device) -> CompiledPart:
+        """The part, ready to be called."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormEntry:
+    """Where a compiler lives (a module with `FORM`), and the extra that brings what it imports."""
+
+    module: str
+    extra: str | None
+
+
+FORMS: dict[str, FormEntry] = {
+    "aotinductor": FormEntry(module="engines.backends.aotinductor", extra=None),
+    "onnxruntime": FormEntry(module="engines.backends.onnxruntime", extra="onnxruntime"),
+    "openvino": FormEntry(module="engines.backends.openvino", extra="openvino"),
+}
+
+
+def find_form(name: str) -> CompiledForm:
+    """The compiler of that name; `UnknownName` for another, `MissingExtra` when what it imports is not installed."""
+    if name not in FORMS:
+        raise UnknownName("compiling backend", name, FORMS)
+    entry = FORMS[name]
+    try:
+        return importlib.import_module(entry.module).FORM
+    except ImportError as error:
+        if entry.extra is None:
+            raise
+        raise MissingExtra(
+            f"the backend {name!r} needs {error.name or error}; install it with: pip install 'rushes[{entry.extra}]'"
+        ) from error

@@ -1,0 +1,44 @@
+"""ONNX Runtime: a part as an ONNX graph, optimised and run by its CPU provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+import torch
+
+from engines.backends.onnx_graph import write_onnx
+from engines.parts import CompiledPart, ModelPart
+
+
+class OnnxRuntime:
+    """See `engines.backends.compiled.CompiledForm`."""
+
+    libraries = ("onnxruntime",)
+    portable = True
+    kind = "onnx"
+    suffix = ".onnx"
+    own_operators = False
+
+    def compile(self, part: ModelPart, target: Path) -> None:
+        write_onnx(part, target)
+
+    def load(self, path: Path, *, device: torch.device) -> CompiledPart:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        # Threads that spin while they wait would take a core from whoever shares the host.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
+        names = [found.name for found in session.get_inputs()]
+
+        def call(*inputs: torch.Tensor) -> torch.Tensor:
+            feed = {name: x.contiguous().cpu().numpy() for name, x in zip(names, inputs, strict=True)}
+            (out,) = session.run(None, feed)
+            return torch.from_numpy(out).to(device)
+
+        return call
+
+
+FORM = OnnxRuntime()

@@ -1,0 +1,192 @@
+"""One build: weights and a recipe in, a package out that was held to its budget, or nothing.
+
+A package appears whole under its name, or not at all. What was compiled before, of the same content for the same
+machine, is taken from the cache.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from engines.backends.compiled import FORMS, CompiledForm, find_form
+from engines.building.accuracy import Accuracy, ProbeFilm, compared, cost_of, probe_films
+from engines.building.parts_cache import PartsCache, key_of
+from engines.card import CARD_FILE, CARD_VERSION, ModelCard, read_card
+from engines.catalog import find_model
+from engines.engine import DTYPES, Engine, load_engine, load_family
+from engines.errors import BuildRefused
+from engines.host import Host, this_host
+from engines.package import COMPILED, FORMAT, INTERFACE, Manifest, is_package, listed_files, recipe_hash, sign
+from engines.package_loading import prepared_by
+from engines.parts import ModelPart
+from engines.profile import narrowed_card
+from engines.recipes.recipe import EngineRecipe
+from engines.threads import apply_threads
+from engines.types import Scorer
+from engines.whole_writes import folder_appearing_whole
+
+Report = Callable[[str], None]
+# Of a model's folder, what a package has anew or does without.
+_NOT_COPIED = {CARD_FILE, "README.md", "manifest.json"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where packages go and compiled parts are kept, who signs, and who else judges; `report` is told what is done.
+
+    `references` keeps the reference's films from build to build.
+    """
+
+    out: Path
+    cache: PartsCache
+    key: Ed25519PrivateKey
+    scorers: Sequence[Scorer]
+    report: Report
+    references: dict[str, list[ProbeFilm]] = field(default_factory=dict)
+
+
+def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = None) -> Path:
+    """Builds the package of `recipe` from `weights` (its own model where None), and tells where it is.
+
+    BuildRefused when it cannot be built here or is beyond its budget, and then the package that may have been there
+    stays as it was; MissingExtra when its backend is not installed.
+    """
+    form = find_form(recipe.backend) if recipe.backend in FORMS else None
+    model = find_model(weights or recipe.model)
+    if is_package(model):
+        raise BuildRefused(f"{model} is an engine package itself; build from the weights that it was made of")
+    device = torch.device(recipe.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BuildRefused(
+            f"{recipe.name} is built on a machine with an NVIDIA GPU, and torch sees none here", cannot_here=True
+        )
+    if device.type == "cpu":
+        apply_threads()
+    card = read_card(model)
+    recipe.profile.check(card)
+    target = workshop.out / recipe.name
+    with folder_appearing_whole(target) as folder:
+        files = listed_files(model)
+        parent = key_of({name: file.sha256 for name, file in files.items() if Path(name).name not in _NOT_COPIED})
+        _copy_model(model, folder, card, recipe)
+        host = this_host(device, ("torch",) if form is None else form.libraries, portable=form is None or form.portable)
+        parts = _compile(recipe, form, model, parent, host, folder, workshop)
+        accuracy, costs = _measured(recipe, model, parent, folder, parts, workshop)
+        faults = accuracy.faults(recipe.budget)
+        if faults:
+            raise BuildRefused(f"{recipe.name} is beyond its budget and was not written: {'; '.join(faults)}")
+        content = json.loads(json.dumps(recipe.to_json()))
+        manifest = Manifest(
+            format=FORMAT,
+            interface=INTERFACE,
+            name=recipe.name,
+            backend=recipe.backend,
+            recipe=content,
+            recipe_hash=recipe_hash(content),
+            parent_name=card.name,
+            parent=parent,
+            host=host,
+            parts=parts,
+            costs=costs,
+            accuracy=accuracy.to_json(),
+            built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            files=listed_files(folder),
+        )
+        sign(folder, manifest, workshop.key)
+    return target
+
+
+def _copy_model(model: Path, folder: Path, card: ModelCard, recipe: EngineRecipe) -> None:
+    for item in sorted(model.iterdir()):
+        if item.name in _NOT_COPIED or item.name.startswith("."):
+            continue
+        # A hub's cache holds links; a package holds files.
+        (shutil.copytree if item.is_dir() else shutil.copyfile)(item, folder / item.name)
+    narrowed = narrowed_card(card, recipe.profile, name=recipe.name)
+    content = {"version": CARD_VERSION, **asdict(narrowed)}
+    (folder / CARD_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _compile(
+    recipe: EngineRecipe,
+    form: CompiledForm | None,
+    model: Path,
+    parent: str,
+    host: Host,
+    folder: Path,
+    workshop: Workshop,
+) -> dict[str, str]:
+    """Files under `compiled/` by part."""
+    if form is None:
+        return {}
+    family = load_family(read_card(model), model, device=torch.device(recipe.device), dtype=DTYPES[recipe.dtype])
+    card, profile = read_card(model), recipe.profile
+    usual = profile.usual(card)
+    parts = family.parts_to_compile(usual, profile.corners(card), profile, operators=form.own_operators)
+    (folder / COMPILED).mkdir()
+    found = {}
+    for part in parts:
+        file = f"{part.name}{form.suffix}"
+        facts = {
+            "part": part.name,
+            "interface": INTERFACE,
+            "parent": parent,
+            "kind": form.kind,
+            "dtype": recipe.dtype,
+            "profile": profile.to_json(),
+            "usual": asdict(usual),
+            "host": {} if form.portable else {**asdict(host), "device_name": ""},
+            "torch": torch.__version__,
+            "code": code_digest(),
+        }
+        made = workshop.cache.put_into(folder / COMPILED / file, key_of(facts), form.suffix, _maker(form, part))
+        workshop.report(f"{recipe.name}: {part.name} {'compiled' if made else 'taken from the cache'}")
+        found[part.name] = file
+    return found
+
+
+def _maker(form: CompiledForm, part: ModelPart) -> Callable[[Path], None]:
+    return lambda path: form.compile(part, path)
+
+
+def code_digest() -> str:
+    """A hash of the sources that decide what a compiler is given: any change of them compiles anew."""
+    import kernels  # noqa: PLC0415
+    from engines import operators  # noqa: PLC0415
+
+    folders = [Path(str(package.__path__[0])) for package in (kernels, operators)]
+    folders.append(Path(__file__).parent.parent / "backends")
+    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return key_of({str(index): path.read_text(encoding="utf-8") for index, path in enumerate(sources)})
+
+
+def _measured(
+    recipe: EngineRecipe, model: Path, parent: str, folder: Path, parts: dict[str, str], workshop: Workshop
+) -> tuple[Accuracy, list[dict[str, Any]]]:
+    """The engine in `folder`, not yet signed, beside the uncompiled model in float32."""
+    wanted = _reference(recipe, model, parent, workshop)
+    card, dtype = read_card(folder), DTYPES[recipe.dtype]
+    family = load_family(card, folder, device=torch.device(recipe.device), dtype=dtype)
+    engine = Engine(card=card, family=family, backend=prepared_by(recipe.backend, folder, parts)(family))
+    workshop.report(f"{recipe.name}: films of the engine")
+    films = probe_films(engine, recipe.probes)
+    return compared(films, wanted, workshop.scorers), [cost_of(films)]
+
+
+def _reference(recipe: EngineRecipe, model: Path, parent: str, workshop: Workshop) -> list[ProbeFilm]:
+    """Films of the uncompiled model in float32, made once for all builds of a run that ask for the same."""
+    key = key_of({"parent": parent, "device": recipe.device, "probes": asdict(recipe.probes)})
+    if key not in workshop.references:
+        workshop.report(f"{recipe.name}: films of the reference")
+        engine = load_engine(model, device=recipe.device, dtype="float32")
+        workshop.references[key] = probe_films(engine, recipe.probes)
+    return workshop.references[key]

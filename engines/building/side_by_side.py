@@ -1,0 +1,36 @@
+"""Two engines on the same films, in turns, so that whatever else the machine does falls on both."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from engines.building.accuracy import compared, probe_films
+from engines.engine import load_engine
+from engines.recipes.diorama import PROBES
+
+_ROUNDS = 3
+_STAGES = ("encode", "denoise", "decode")
+
+
+def compare_engines(a: str, b: str, tell: Callable[[str], object]) -> dict[str, Any]:
+    """Films of `a` beside those of `b`: accuracy as of a build, and medians of the stages' seconds with their ratio."""
+    engines = {"a": load_engine(a), "b": load_engine(b)}
+    films = {side: probe_films(engine, PROBES) for side, engine in engines.items()}  # which warms both up, too
+    rounds: dict[str, dict[str, list[float]]] = {side: {stage: [] for stage in _STAGES} for side in engines}
+    for number in range(_ROUNDS):
+        tell(f"round {number + 1} of {_ROUNDS}")
+        for side, engine in engines.items():
+            for film in probe_films(engine, PROBES):
+                for stage in _STAGES:
+                    rounds[side][stage].append(film.result.seconds[stage])
+    seconds = {
+        stage: {
+            "a": statistics.median(rounds["a"][stage]),
+            "b": statistics.median(rounds["b"][stage]),
+            "ratio": statistics.median(y / x for x, y in zip(rounds["a"][stage], rounds["b"][stage], strict=True)),
+        }
+        for stage in _STAGES
+    }
+    return {"a": a, "b": b, "accuracy": compared(films["a"], films["b"], []).to_json(), "seconds": seconds}

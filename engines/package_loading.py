@@ -1,0 +1,64 @@
+"""From an engine package to what runs it: verified first, and then loaded by the backend that it was built for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engines.backends import Backend, find_backend
+from engines.backends.compiled import FORMS, find_form
+from engines.backends.fused import FusedBackend
+from engines.errors import PackageRefused
+from engines.family import Family
+from engines.host import this_host
+from engines.package import COMPILED, Manifest, verify
+
+LIBRARIES = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
+"""The distributions that any package may depend on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPackage:
+    """A package that was verified, and how its model is made ready."""
+
+    manifest: Manifest
+    device: str
+    dtype: str
+    prepare: Callable[[Family], Backend]
+
+
+def open_package(
+    folder: Path, *, backend: str | None = None, device: str | None = None, dtype: str | None = None
+) -> OpenPackage:
+    """A verified package; PackageRefused where it may not be loaded, or is asked to be what it was not built as."""
+    here = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    manifest = verify(folder, host=this_host(torch.device(here), LIBRARIES))
+    built = {name: str(manifest.recipe[name]) for name in ("backend", "device", "dtype")}
+    for name, asked in (("backend", backend), ("device", device), ("dtype", dtype)):
+        if asked is not None and asked.split(":")[0] != built[name]:
+            raise PackageRefused(
+                f"the engine package {folder.name} is built for {name} {built[name]}, and {asked} was asked for"
+            )
+    return OpenPackage(
+        manifest=manifest,
+        device=device or built["device"],
+        dtype=built["dtype"],
+        prepare=prepared_by(manifest.backend, folder, manifest.parts),
+    )
+
+
+def prepared_by(backend: str, folder: Path, parts: Mapping[str, str]) -> Callable[[Family], Backend]:
+    """How a model is made ready for the compiled `parts` of a folder, files by name, or for a backend that has none."""
+    if backend not in FORMS:
+        return find_backend(backend)
+    form = find_form(backend)
+
+    def prepare(family: Family) -> Backend:
+        files = {name: folder / COMPILED / file for name, file in parts.items()}
+        family.use_compiled({name: form.load(path, device=family.device) for name, path in files.items()})
+        return FusedBackend(family)
+
+    return prepare

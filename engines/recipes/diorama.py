@@ -1,0 +1,54 @@
+"""Engines of the built-in model, for a CPU."""
+
+from __future__ import annotations
+
+from engines.profile import ShapeProfile
+from engines.recipes.recipe import Budget, EngineRecipe, Probes
+
+PROFILE = ShapeProfile(
+    min_width=32, max_width=256, min_height=32, max_height=256, min_frames=1, max_frames=81, max_rows=32
+)
+PROBES = Probes(
+    prompts=(
+        "a red ball bounces on a grassy meadow under a clear blue sky",
+        "a cat runs to the left across a desert at sunset",
+        "a lamb moves leftward and a penguin bounces up and down on a snowy field at night, camera slowly zooms out",
+    ),
+    seeds=(11,),
+)
+# What another order of fp32 sums makes of 20 steps, with room; pixels are then a level apart here and there.
+EXACT = Budget(latent_error=2e-3, psnr=55.0, ssim=0.999, score_drop=0.002)
+
+
+def _exact(backend: str, description: str) -> EngineRecipe:
+    return EngineRecipe(
+        name=f"diorama-{backend}",
+        description=description,
+        model="diorama",
+        device="cpu",
+        backend=backend,
+        dtype="float32",
+        profile=PROFILE,
+        probes=PROBES,
+        budget=EXACT,
+    )
+
+
+def diorama_fused() -> EngineRecipe:
+    """Our operators, nothing compiled: builds at once, runs wherever torch does."""
+    return _exact("fused", "fp32 by our operators, uncompiled")
+
+
+def diorama_aotinductor() -> EngineRecipe:
+    """Native code for this processor."""
+    return _exact("aotinductor", "fp32 native code by AOTInductor")
+
+
+def diorama_onnxruntime() -> EngineRecipe:
+    """An ONNX graph, optimised when it is loaded."""
+    return _exact("onnxruntime", "fp32 by ONNX Runtime")
+
+
+def diorama_openvino() -> EngineRecipe:
+    """An ONNX graph, compiled when it is loaded."""
+    return _exact("openvino", "fp32 by OpenVINO")

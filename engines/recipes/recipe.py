@@ -1,0 +1,53 @@
+"""What an engine package is built by: model, backend, the films it is for, and how far it may be from the reference."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engines.profile import ShapeProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """The films that an engine is measured on, beside the reference's of the same prompts and seeds.
+
+    `num_inference_steps` is the model's own where it is None.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    num_inference_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How far an engine may be from the reference; a build beyond any of these fails.
+
+    `latent_error` bounds the relative error of the latents after every step, `psnr` (in dB) and `ssim` bound the frames
+    of every film from below, and `score_drop` bounds by how much a scorer's mean may fall, as a share of it.
+    """
+
+    latent_error: float
+    psnr: float
+    ssim: float
+    score_drop: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRecipe:
+    """One build. `model` is a name of the catalogue or a folder; `dtype` is what the transformer computes in."""
+
+    name: str
+    description: str
+    model: str
+    device: str
+    backend: str
+    dtype: str
+    profile: ShapeProfile
+    probes: Probes
+    budget: Budget
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for a manifest; its hash is the recipe's."""
+        return asdict(self)

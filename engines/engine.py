@@ -71,6 +71,16 @@ class Engine:
         self._clock = clock
 
     @property
+    def family(self) -> Family:
+        """The loaded model, for who measures or trains by its stages."""
+        return self._family
+
+    @property
+    def backend(self) -> Backend:
+        """What runs it."""
+        return self._backend
+
+    @property
     def rungs(self) -> tuple[MemoryRung, ...]:
         """The rungs of the memory ladder that this engine has, downwards."""
         return tuple(MemoryRung)[: 2 if self._family.device.type == "cpu" else 3]

@@ -86,10 +86,12 @@ def _by_onednn(
     x: Tensor, weight: Tensor, bias: Tensor | None, cache: Tensor | None, row_padding: int, column_padding: int
 ) -> Tensor:
     missing = weight.shape[2] - 1 - (0 if cache is None else cache.shape[2])
-    before = [] if cache is None else [cache]
+    # Joined as they lie in memory, channels last: torch would join them channels first and turn the whole round.
+    films = [t.permute(0, 2, 3, 4, 1) for t in ((x,) if cache is None else (cache, x))]
     if missing:
-        before.insert(0, x.new_zeros((*x.shape[:2], missing, *x.shape[3:])))
-    seen = torch.cat([*before, x], 2).contiguous(memory_format=_LAST) if before else x
+        batch, _, rows, columns, channels = films[-1].shape
+        films.insert(0, x.new_zeros((batch, missing, rows, columns, channels)))
+    seen = x if len(films) == 1 else torch.cat(films, 1).permute(0, 4, 1, 2, 3)
     padding, ones = [0, row_padding, column_padding], [1, 1, 1]
     out = torch.ops.aten.mkldnn_convolution(seen, weight, bias, padding, ones, ones, 1)
     return _laid_out(out)

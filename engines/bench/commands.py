@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,10 @@ from engines.catalog import find_model
 
 def engine(
     model: Annotated[str, typer.Option(help="Built-in name, local diffusers folder, or hub id.")] = "diorama",
-    backend: Annotated[str, typer.Option(help="The backend that is measured.")] = "fused",
+    measured: Annotated[
+        str, typer.Option("--engine", help="A backend, a package's folder, or best: of those built, else fused.")
+    ] = "best",
+    packages: Annotated[Path, typer.Option(help="Where built packages are.")] = Path("build/engines"),
     rounds: Annotated[int, typer.Option(help="Rounds of each stage, and a third as many whole films.")] = 9,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -24,11 +28,14 @@ def engine(
     Ratios say something where nothing else is at work; the load before and after is told.
     """
     folder = find_model(model)
+    from engines.bench.measured import find_measured  # noqa: PLC0415
     from engines.bench.side_by_side import side_by_side  # noqa: PLC0415  torch comes when the words are known to be good
+
+    chosen = find_measured(folder, measured, packages)
 
     console = Console(stderr=True)
     with console.status("") as status:
-        found = side_by_side(folder, backend, rounds, status.update)
+        found = side_by_side(folder, chosen, rounds, status.update)
     if json_output:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
@@ -36,7 +43,7 @@ def engine(
 
 
 def _show(found: dict[str, Any], console: Console) -> None:
-    told = f"{found['model']}, {found['film']}, backend {found['backend']}, {found['threads']} threads"
+    told = f"{found['engine']} ({found['backend']}) of {found['model']}, {found['film']}, {found['threads']} threads"
     table = Table("", "ours, ms", "stock, ms", "times as long", "quartiles", "rounds", title=told)
     for name, row in {**found["stages"], "whole film": found["end_to_end"]}.items():
         table.add_row(

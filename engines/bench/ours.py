@@ -1,8 +1,7 @@
-"""Our engine by the stages of `engines.bench.stock`, with any backend."""
+"""Our engine by the stages of `engines.bench.stock`, with any backend or of any package."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,17 @@ import torch
 from numpy.typing import NDArray
 
 from engines import denoising
-from engines.backends import find_backend
-from engines.card import ModelCard
-from engines.engine import FAMILIES, Engine
-from engines.family import EncodedText, Family
+from engines.engine import load_engine
+from engines.family import EncodedText
 from engines.types import GenerationRequest, GenerationResult
 
 
 class Ours:
-    """An engine in fp32 on the CPU with one request at its stages."""
+    """A model by a backend, or a package by its own, on the CPU with one request at its stages."""
 
-    def __init__(self, folder: Path, card: ModelCard, request: GenerationRequest, backend: str) -> None:
-        module = importlib.import_module(FAMILIES[card.family])
-        self._family: Family = module.load(folder, device=torch.device("cpu"), dtype=torch.float32)
-        self._backend = find_backend(backend)(self._family)
-        self._engine = Engine(card=card, family=self._family, backend=self._backend)
+    def __init__(self, folder: Path, request: GenerationRequest, backend: str | None) -> None:
+        self._engine = load_engine(folder, backend=backend, device="cpu")
+        self._family, self._backend = self._engine.family, self._engine.backend
         self._request = request
         self._batch = denoising.start(self._family, self._backend, [request], self.text(), 1)
 

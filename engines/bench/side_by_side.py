@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engines.bench.measured import Measured
 from engines.bench.ours import Ours
 from engines.bench.stock import StockWan
 from engines.card import read_card
@@ -25,7 +26,7 @@ _FILM_SHARE = 3
 Call = Callable[[], object]
 
 
-def side_by_side(folder: Path, backend: str, rounds: int, report: Callable[[str], None]) -> dict[str, Any]:
+def side_by_side(folder: Path, measured: Measured, rounds: int, report: Callable[[str], None]) -> dict[str, Any]:
     """`stages` and `end_to_end`: medians of both in milliseconds, and how many times as long stock takes.
 
     Ratios are medians over rounds, with quartiles. The two sides take turns within a round, after one that is not
@@ -48,7 +49,7 @@ def side_by_side(folder: Path, backend: str, rounds: int, report: Callable[[str]
     )
     apply_threads()
     report("loading both")
-    stock, ours = StockWan(folder, request), Ours(folder, card, request, backend)
+    stock, ours = StockWan(folder, request), Ours(measured.folder, request, measured.backend)
     load = os.getloadavg()
     film, theirs = ours.film(), stock.film()
     latents = torch.from_numpy(film.latents)
@@ -59,7 +60,8 @@ def side_by_side(folder: Path, backend: str, rounds: int, report: Callable[[str]
     }
     return {
         "model": card.name,
-        "backend": backend,
+        "engine": measured.name,
+        "backend": measured.runs_by,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "film": f"{d.width}x{d.height}x{d.num_frames}, {d.num_inference_steps} steps",

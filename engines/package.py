@@ -50,7 +50,8 @@ class PackagedFile:
 class Manifest:
     """What a package is. `recipe` is its whole content and `recipe_hash` its hash; `parent` is the weights' digest.
 
-    `parts` maps what is compiled to its file under `compiled/`; `costs` has measured seconds by shape and stage,
+    `parts` maps what is compiled to its file under `compiled/`, `quantization` has the report on its layers where some
+    are rounded; `costs` has measured seconds by shape and stage,
     `accuracy` the report of the comparison with the reference.
     """
 
@@ -66,6 +67,7 @@ class Manifest:
     parent: str
     host: Host
     parts: dict[str, str]
+    quantization: dict[str, Any]
     costs: list[dict[str, Any]]
     accuracy: dict[str, Any]
     built_at: str

@@ -18,7 +18,7 @@ from engines.errors import BuildRefused, MissingExtra
 from engines.package import Manifest, is_package, read_manifest
 
 if TYPE_CHECKING:
-    from engines.building.build import Workshop
+    from engines.building.workshop import Workshop
 
 _OUT = Path("build/engines")
 _CONSOLE = Console(stderr=True)
@@ -180,9 +180,9 @@ def compare(
 
 
 def _workshop(out: Path, cache: Path, key: Path | None, scorers: list[str]) -> Workshop:
-    from engines.building.build import Workshop  # noqa: PLC0415
     from engines.building.parts_cache import PartsCache  # noqa: PLC0415
     from engines.building.scorers import find_scorer  # noqa: PLC0415
+    from engines.building.workshop import Workshop  # noqa: PLC0415
     from engines.signing import default_key_path, signing_key  # noqa: PLC0415
 
     return Workshop(

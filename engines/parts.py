@@ -19,7 +19,8 @@ CompiledPart = Callable[..., Tensor]
 class ModelPart:
     """A part to be compiled. `examples` are inputs of a usual size; `dynamic` names the dimensions that may vary.
 
-    `inputs` names the inputs in order; `dynamic` has for each input a `torch.export.Dim` by dimension, or None.
+    `inputs` names the inputs in order; `dynamic` has for each input a `torch.export.Dim` by dimension, or None. Linear
+    layers of the module that are named in `int8` are computed so.
     """
 
     name: str
@@ -27,3 +28,4 @@ class ModelPart:
     inputs: tuple[str, ...]
     examples: tuple[Tensor, ...]
     dynamic: tuple[dict[int, Any] | None, ...]
+    int8: frozenset[str] = frozenset()

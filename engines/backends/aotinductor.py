@@ -21,6 +21,7 @@ class AotInductor:
     portable = False
     kind = "native"
     suffix = ".pt2"
+    quantizes = False
     own_operators = True
 
     def compile(self, part: ModelPart, target: Path) -> None:

@@ -26,6 +26,8 @@ class CompiledForm(Protocol):
     kind: str
     """What it makes: two compilers of one kind make the same file."""
     suffix: str
+    quantizes: bool
+    """Whether it can compute a part's linear layers in int8."""
     own_operators: bool
     """Whether it keeps our operators as they are, where they are quicker than what it would make of their formulas."""
 
@@ -50,6 +52,8 @@ FORMS: dict[str, FormEntry] = {
     "aotinductor": FormEntry(module="engines.backends.aotinductor", extra=None),
     "onnxruntime": FormEntry(module="engines.backends.onnxruntime", extra="onnxruntime"),
     "openvino": FormEntry(module="engines.backends.openvino", extra="openvino"),
+    "tensorrt": FormEntry(module="engines.backends.tensorrt", extra="tensorrt"),
+    "tensorrt-rtx": FormEntry(module="engines.backends.tensorrt_rtx", extra="tensorrt-rtx"),
 }
 
 

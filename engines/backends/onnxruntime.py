@@ -8,6 +8,7 @@ import onnxruntime
 import torch
 
 from engines.backends.onnx_graph import write_onnx
+from engines.backends.onnx_int8 import round_layers
 from engines.parts import CompiledPart, ModelPart
 
 
@@ -18,10 +19,13 @@ class OnnxRuntime:
     portable = True
     kind = "onnx"
     suffix = ".onnx"
+    quantizes = True
     own_operators = False
 
     def compile(self, part: ModelPart, target: Path) -> None:
         write_onnx(part, target)
+        if part.int8:
+            round_layers(target, part.module, part.int8)
 
     def load(self, path: Path, *, device: torch.device) -> CompiledPart:
         options = onnxruntime.SessionOptions()

@@ -18,6 +18,7 @@ class OpenVino:
     portable = True
     kind = "onnx"
     suffix = ".onnx"
+    quantizes = False
     own_operators = False
 
     def compile(self, part: ModelPart, target: Path) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from engines.engine import Engine
-from engines.recipes.recipe import Budget, Probes
+from engines.recipes.probes import Probes
+from engines.recipes.recipe import Budget
 from engines.types import GenerationRequest, GenerationResult, Scorer, VideoSpec
 
 # What is told of two equal pictures, whose PSNR has no bound.

@@ -9,49 +9,31 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from engines.backends.compiled import FORMS, CompiledForm, find_form
+from engines.backends.compiled import FORMS, find_form
 from engines.building.accuracy import Accuracy, ProbeFilm, compared, cost_of, probe_films
-from engines.building.parts_cache import PartsCache, key_of
+from engines.building.compiling import Compiled, compile_parts
+from engines.building.parts_cache import key_of
+from engines.building.workshop import Workshop
 from engines.card import CARD_FILE, CARD_VERSION, ModelCard, read_card
 from engines.catalog import find_model
 from engines.engine import DTYPES, Engine, load_engine, load_family
 from engines.errors import BuildRefused
-from engines.host import Host, this_host
-from engines.package import COMPILED, FORMAT, INTERFACE, Manifest, is_package, listed_files, recipe_hash, sign
+from engines.host import this_host
+from engines.package import FORMAT, INTERFACE, Manifest, is_package, listed_files, recipe_hash, sign
 from engines.package_loading import prepared_by
-from engines.parts import ModelPart
 from engines.profile import narrowed_card
 from engines.recipes.recipe import EngineRecipe
 from engines.threads import apply_threads
-from engines.types import Scorer
 from engines.whole_writes import folder_appearing_whole
 
-Report = Callable[[str], None]
 # Of a model's folder, what a package has anew or does without.
 _NOT_COPIED = {CARD_FILE, "README.md", "manifest.json"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """Where packages go and compiled parts are kept, who signs, and who else judges; `report` is told what is done.
-
-    `references` keeps the reference's films from build to build.
-    """
-
-    out: Path
-    cache: PartsCache
-    key: Ed25519PrivateKey
-    scorers: Sequence[Scorer]
-    report: Report
-    references: dict[str, list[ProbeFilm]] = field(default_factory=dict)
 
 
 def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = None) -> Path:
@@ -79,8 +61,8 @@ def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = Non
         parent = key_of({name: file.sha256 for name, file in files.items() if Path(name).name not in _NOT_COPIED})
         _copy_model(model, folder, card, recipe)
         host = this_host(device, ("torch",) if form is None else form.libraries, portable=form is None or form.portable)
-        parts = _compile(recipe, form, model, parent, host, folder, workshop)
-        accuracy, costs = _measured(recipe, model, parent, folder, parts, workshop)
+        compiled = Compiled() if form is None else compile_parts(recipe, form, model, parent, host, folder, workshop)
+        accuracy, costs = _measured(recipe, model, parent, folder, compiled.parts, workshop)
         faults = accuracy.faults(recipe.budget)
         if faults:
             raise BuildRefused(f"{recipe.name} is beyond its budget and was not written: {'; '.join(faults)}")
@@ -95,7 +77,8 @@ def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = Non
             parent_name=card.name,
             parent=parent,
             host=host,
-            parts=parts,
+            parts=compiled.parts,
+            quantization=compiled.quantization,
             costs=costs,
             accuracy=accuracy.to_json(),
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -114,59 +97,6 @@ def _copy_model(model: Path, folder: Path, card: ModelCard, recipe: EngineRecipe
     narrowed = narrowed_card(card, recipe.profile, name=recipe.name)
     content = {"version": CARD_VERSION, **asdict(narrowed)}
     (folder / CARD_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _compile(
-    recipe: EngineRecipe,
-    form: CompiledForm | None,
-    model: Path,
-    parent: str,
-    host: Host,
-    folder: Path,
-    workshop: Workshop,
-) -> dict[str, str]:
-    """Files under `compiled/` by part."""
-    if form is None:
-        return {}
-    family = load_family(read_card(model), model, device=torch.device(recipe.device), dtype=DTYPES[recipe.dtype])
-    card, profile = read_card(model), recipe.profile
-    usual = profile.usual(card)
-    parts = family.parts_to_compile(usual, profile.corners(card), profile, operators=form.own_operators)
-    (folder / COMPILED).mkdir()
-    found = {}
-    for part in parts:
-        file = f"{part.name}{form.suffix}"
-        facts = {
-            "part": part.name,
-            "interface": INTERFACE,
-            "parent": parent,
-            "kind": form.kind,
-            "dtype": recipe.dtype,
-            "profile": profile.to_json(),
-            "usual": asdict(usual),
-            "host": {} if form.portable else {**asdict(host), "device_name": ""},
-            "torch": torch.__version__,
-            "code": code_digest(),
-        }
-        made = workshop.cache.put_into(folder / COMPILED / file, key_of(facts), form.suffix, _maker(form, part))
-        workshop.report(f"{recipe.name}: {part.name} {'compiled' if made else 'taken from the cache'}")
-        found[part.name] = file
-    return found
-
-
-def _maker(form: CompiledForm, part: ModelPart) -> Callable[[Path], None]:
-    return lambda path: form.compile(part, path)
-
-
-def code_digest() -> str:
-    """A hash of the sources that decide what a compiler is given: any change of them compiles anew."""
-    import kernels  # noqa: PLC0415
-    from engines import operators  # noqa: PLC0415
-
-    folders = [Path(str(package.__path__[0])) for package in (kernels, operators)]
-    folders.append(Path(__file__).parent.parent / "backends")
-    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    return key_of({str(index): path.read_text(encoding="utf-8") for index, path in enumerate(sources)})
 
 
 def _measured(

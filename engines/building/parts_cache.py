@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.whole_writes import appearing_whole
+from engines.whole_writes import appearing_whole, write_whole
 
-KEPT = 64  # parts; the one not used for longest makes room
+KEPT = 128  # files; the one not used for longest makes room
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
@@ -44,6 +44,14 @@ class PartsCache:
         shutil.copyfile(kept, target)
         self._make_room()
         return made
+
+    def remembered(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What is told of the part of `key`, by `make` if nothing was yet."""
+        path = self.root / f"{key}.json"
+        if not path.is_file():
+            write_whole(path, json.dumps(make()).encode())
+        path.touch()
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def _make_room(self) -> None:
         files = sorted((p for p in self.root.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime)

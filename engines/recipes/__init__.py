@@ -13,6 +13,7 @@ RECIPES: dict[str, Callable[[], EngineRecipe]] = {
     "diorama-aotinductor": diorama.diorama_aotinductor,
     "diorama-onnxruntime": diorama.diorama_onnxruntime,
     "diorama-openvino": diorama.diorama_openvino,
+    "diorama-int8": diorama.diorama_int8,
 }
 
 

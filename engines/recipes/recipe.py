@@ -6,18 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engines.profile import ShapeProfile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probes:
-    """The films that an engine is measured on, beside the reference's of the same prompts and seeds.
-
-    `num_inference_steps` is the model's own where it is None.
-    """
-
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    num_inference_steps: int | None = None
+from engines.quantization.spec import Quantization
+from engines.recipes.probes import Probes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +26,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRecipe:
-    """One build. `model` is a name of the catalogue or a folder; `dtype` is what the transformer computes in."""
+    """One build. `model` is a name of the catalogue or a folder; `dtype` is what the transformer computes in.
+
+    `probes` are the films that the engine is measured on, beside the reference's of the same prompts and seeds.
+    """
 
     name: str
     description: str
@@ -47,6 +40,7 @@ class EngineRecipe:
     profile: ShapeProfile
     probes: Probes
     budget: Budget
+    quantization: Quantization | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it, for a manifest; its hash is the recipe's."""

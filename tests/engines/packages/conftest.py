@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from engines.building.build import Workshop, build
+from engines.building.build import build
 from engines.building.parts_cache import PartsCache
+from engines.building.workshop import Workshop
 from engines.profile import ShapeProfile
 from engines.recipes.diorama import EXACT
-from engines.recipes.recipe import EngineRecipe, Probes
+from engines.recipes.probes import Probes
+from engines.recipes.recipe import EngineRecipe
 from engines.signing import public_path, signing_key
 
 RECIPE = EngineRecipe(

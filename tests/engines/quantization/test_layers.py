@@ -1,0 +1,143 @@
+"""Smoothing changes no output, errors of layers add up as squares, and what bears 8 bits is what is rounded."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from engines.backends.onnx_graph import write_onnx
+from engines.backends.onnx_int8 import round_layers
+from engines.backends.onnx_qdq import quantize_layers
+from engines.errors import BuildRefused
+from engines.parts import ModelPart
+from engines.quantization.calibration import Recorder
+from engines.quantization.sensitivity import bearable, layer_errors, smooth
+from engines.quantization.smoothing import smoothing_scale
+
+
+class Net(nn.Module):
+    """Two layers over many rows, and one over a single row, as a time is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.time = nn.Linear(32, 48), nn.Linear(48, 16), nn.Linear(4, 48)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.nn.functional.gelu(self.first(x) + self.time(time)))
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(3)
+    return Net().eval().requires_grad_(requires_grad=False)
+
+
+def _inputs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows with one input channel forty times as large as the others."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 20, 32, generator=g)
+    x[..., 5] *= 40
+    return x, torch.randn(1, 4, generator=g)
+
+
+def _recorded(net: Net) -> Recorder:
+    recorder = Recorder(net, keep_every=2)
+    net.first(torch.full((1, 32), 1e6))  # outside of a call: none of this module's work
+    with recorder.watching():
+        net.first(torch.full((1, 32), 1e6))
+        for seed in range(4):
+            recorder(*_inputs(seed))
+    return recorder
+
+
+def _part(net: Net) -> ModelPart:
+    return ModelPart(name="net", module=net, inputs=("x", "time"), examples=_inputs(), dynamic=({1: None}, None))
+
+
+def test_what_was_seen_is_of_the_modules_own_calls(net: Net) -> None:
+    """Largest values by channel, every second input whole, and no layer that a single row goes through."""
+    seen = _recorded(net).seen
+    want = torch.stack([_inputs(seed)[0].flatten(0, 1).abs().amax(0) for seed in range(4)]).amax(0)
+    torch.testing.assert_close(seen.largest["first"], want)
+    assert len(seen.inputs) == 2
+    assert seen.worthwhile == ["first", "second"]
+
+
+def test_smoothing_is_the_papers_and_changes_nothing(net: Net) -> None:
+    """s = max|x|^a / max|w|^(1-a); the function stays, and its input is rounded at less loss."""
+    largest, weight = torch.tensor([8.0, 0.5, 0.0]), torch.tensor([[2.0, 1.0, 3.0], [-0.5, 0.25, 1.0]])
+    scale = smoothing_scale(largest, weight, 0.5)
+    torch.testing.assert_close(scale, torch.tensor([2.0, math.sqrt(0.5), 1.0]))
+    recorder = _recorded(net)
+    before, errors = net(*_inputs(9)), layer_errors(net, recorder.seen.inputs, ["first"])
+    smooth(net, recorder.seen, ["first"], 0.5)
+    torch.testing.assert_close(net(*_inputs(9)), before, atol=1e-4, rtol=1e-4)
+    assert layer_errors(net, recorder.seen.inputs, ["first"])["first"] < 0.5 * errors["first"]
+
+
+def test_errors_are_measured_and_leave_the_module_as_it_was(net: Net) -> None:
+    """Each is small, none is zero, and afterwards the module computes what it did."""
+    inputs = _recorded(net).seen.inputs
+    before = net(*inputs[0])
+    errors = layer_errors(net, inputs, ["first", "second"])
+    assert all(0 < error < 0.2 for error in errors.values())
+    assert torch.equal(net(*inputs[0]), before)
+
+
+def test_the_most_sensitive_layers_are_left() -> None:
+    """Squares are added up from the least; a layer without a number is never rounded."""
+    errors = {"a": 0.03, "b": 0.04, "c": 0.2, "d": float("nan")}
+    assert bearable(errors, 0.05) == {"a", "b"}
+    assert bearable(errors, 0.049) == {"a"}
+    assert bearable(errors, 1.0) == {"a", "b", "c"}
+    assert bearable({"d": float("nan")}, 1.0) == frozenset()
+
+
+def _run(path: Path, inputs: tuple[torch.Tensor, ...]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = {found.name: x.numpy() for found, x in zip(session.get_inputs(), inputs, strict=True)}
+    return np.asarray(session.run(None, feed)[0])
+
+
+def test_an_int8_graph_computes_what_was_foretold(net: Net, tmp_path: Path) -> None:
+    """Rounded weights and inputs as they come: the error is the one that was measured beforehand."""
+    inputs = _inputs(1)
+    want = net(*inputs).numpy()
+    foretold = layer_errors(net, [inputs], ["first"])["first"]
+    path = tmp_path / "net.onnx"
+    write_onnx(_part(net), path)
+    assert np.allclose(_run(path, inputs), want, atol=1e-4)
+    round_layers(path, net, frozenset({"first"}))
+    error = np.linalg.norm(_run(path, inputs) - want) / np.linalg.norm(want)
+    assert 0.5 * foretold < error < 2 * foretold
+
+
+def test_nodes_for_tensorrt_compute_what_they_say(net: Net, tmp_path: Path) -> None:
+    """ONNX Runtime runs the int8 graph that TensorRT is given; its error is that of 8 bits."""
+    inputs = _inputs(1)
+    want = net(*inputs).numpy()
+    path = tmp_path / "net.onnx"
+    write_onnx(_part(net), path)
+    quantize_layers(path, net, {"second": float(torch.nn.functional.gelu(net.first(inputs[0])).abs().max())}, "int8")
+    error = np.linalg.norm(_run(path, inputs) - want) / np.linalg.norm(want)
+    assert 1e-4 < error < 5e-2
+
+
+def test_a_layer_that_is_not_in_the_graph_is_refused(net: Net, tmp_path: Path) -> None:
+    """And so is one whose weights another has as well, since a graph keeps no names."""
+    path = tmp_path / "net.onnx"
+    write_onnx(_part(net), path)
+    other = Net().eval()
+    with pytest.raises(BuildRefused, match="are not in the exported graph, second for one"):
+        round_layers(path, other, frozenset({"second"}))
+    net.first.weight.copy_(torch.ones_like(net.first.weight))
+    net.time = nn.Linear(32, 48)
+    net.time.weight = net.first.weight
+    with pytest.raises(BuildRefused, match="have the same weights"):
+        round_layers(path, net, frozenset({"first", "time"}))

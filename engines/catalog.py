@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engines.errors import ModelUnreachable, UnknownName
 
-BUILT_IN = ("diorama",)
+BUILT_IN = ("diorama", "diorama-128")
 # Published Wan models in diffusers' layout that the wan family loads.
 PUBLISHED = (
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
@@ -26,7 +26,7 @@ _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[\w./-]
 
 
 def find_model(name_or_path: str) -> Path:
-    """The folder of a model: the built-in `diorama`, a local folder, or a hub id (`owner/name`, `owner/name@revision`).
+    """The folder of a model: a built-in one, a local folder, or a hub id (`owner/name`, `owner/name@revision`).
 
     A hub id is fetched into the hub's cache when it isn't there. What is none of these raises `UnknownName` (a
     `ValueError`); what can't be fetched raises `ModelUnreachable`.

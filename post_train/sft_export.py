@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from engines.card import CARD_FILE, CARD_VERSION, read_card
+from engines.card import CARD_FILE, CARD_VERSION, ModelCard, read_card
 from engines.components import build_on_meta
 from engines.model_folder import check_weights, read_config, read_header
 from engines.whole_writes import folder_appearing_whole
@@ -53,9 +53,16 @@ def export_transformer(folder: Path, parent: Path, weights: dict[str, torch.Tens
                 copy = shutil.copytree if item.is_dir() else shutil.copy2
                 copy(item, part / item.name)
         _save_transformer(part / "transformer", parent / "transformer", weights)
-        card = replace(read_card(parent), name=fine_tuned_name(str(manifest["parent_name"]), str(manifest["recipe"])))
+        card = fine_tuned_card(read_card(parent), manifest)
         (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
         _write_origin(part, manifest, how="the folder with `WanPipeline.from_pretrained`")
+
+
+def fine_tuned_card(parent: ModelCard, manifest: dict[str, Any]) -> ModelCard:
+    """The parent's card under the new model's name, with the size that it was trained at as its default."""
+    given = {k: v for k, v in manifest["recipe_content"]["geometry"].items() if v is not None}
+    name = fine_tuned_name(str(manifest["parent_name"]), str(manifest["recipe"]))
+    return replace(parent, name=name, defaults=replace(parent.defaults, **given))
 
 
 def fine_tuned_name(parent: str, recipe: str) -> str:

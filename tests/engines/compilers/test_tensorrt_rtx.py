@@ -70,7 +70,7 @@ def test_rope_is_exported_without_scattering(graphs: dict[str | None, Path]) -> 
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("capability", ["sm_80", "sm_86", "sm_89", "sm_120"])
+@pytest.mark.parametrize("capability", ["sm_80", pytest.param("sm_86", marks=pytest.mark.long), "sm_89", "sm_120"])
 def test_a_step_is_built_for_gpus_that_are_not_here(
     part: ModelPart, graphs: dict[str | None, Path], capability: str, form: str | None
 ) -> None:

@@ -66,3 +66,9 @@ def build_tiny(tiny_wan: Path, key_file: Path, parts_cache: PartsCache) -> Calla
 def package(build_tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good package, shared by the session: to be copied before it is changed."""
     return build_tiny(tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="session")
+def plain_package(build_tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without compiled parts, which is built in a second."""
+    return build_tiny(tmp_path_factory.mktemp("packages"), name="tiny-fused", backend="fused")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from engines import load_engine
-from engines.backends import onnxruntime
+from engines import engine, load_engine
 from engines.errors import PackageRefused
 from engines.host import Host, misfits, this_host
 from engines.package import MANIFEST, SIGNATURE, Manifest, read_manifest, sign, verify
@@ -25,16 +23,16 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def mine(package: Path, tmp_path: Path) -> Path:
+def mine(plain_package: Path, tmp_path: Path) -> Path:
     """A copy of the good package, to be spoilt."""
-    return Path(shutil.copytree(package, tmp_path / "package"))
+    return Path(shutil.copytree(plain_package, tmp_path / "package"))
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is refused is refused before any compiled part is opened by its backend."""
+    """Whatever is refused is refused before anything of it is opened by a library."""
     if "refused" in request.node.name:
-        monkeypatch.setattr(onnxruntime.FORM, "load", lambda *_, **__: pytest.fail("a part was loaded"), raising=False)
+        monkeypatch.setattr(engine, "load_family", lambda *_, **__: pytest.fail("the model was loaded"))
 
 
 def _flip(path: Path, at: int) -> None:
@@ -59,13 +57,13 @@ def test_a_flipped_bit_anywhere_is_refused(mine: Path) -> None:
                 load_engine(mine)
             _flip(path, at)
     load_verified = verify(mine, host=this_host(CPU, LIBRARIES))
-    assert load_verified.name == "tiny-onnxruntime"
+    assert load_verified.name == "tiny-fused"
 
 
 def test_a_missing_file_is_refused(mine: Path) -> None:
     """It is named."""
-    (mine / "compiled" / "step.onnx").unlink()
-    with pytest.raises(PackageRefused, match=r"lacks 1 files, compiled/step.onnx for one"):
+    (mine / "vae" / "config.json").unlink()
+    with pytest.raises(PackageRefused, match=r"lacks 1 files, vae/config.json for one"):
         load_engine(mine)
 
 
@@ -78,10 +76,10 @@ def test_a_further_file_is_refused(mine: Path) -> None:
 
 def test_a_link_is_refused(mine: Path, tmp_path: Path) -> None:
     """Though it leads to the very bytes that were signed."""
-    step = mine / "compiled" / "step.onnx"
-    elsewhere = tmp_path / "elsewhere.onnx"
-    step.rename(elsewhere)
-    step.symlink_to(elsewhere)
+    config = mine / "vae" / "config.json"
+    elsewhere = tmp_path / "elsewhere.json"
+    config.rename(elsewhere)
+    config.symlink_to(elsewhere)
     with pytest.raises(PackageRefused, match="is a link"):
         load_engine(mine)
 
@@ -115,7 +113,7 @@ def test_several_keys_may_be_trusted(
     signing_key(other)
     both = os.pathsep.join(str(public_path(path)) for path in (other, key_file))
     monkeypatch.setenv("RUSHES_ENGINE_TRUSTED", both)
-    assert verify(mine, host=this_host(CPU, LIBRARIES)).name == "tiny-onnxruntime"
+    assert verify(mine, host=this_host(CPU, LIBRARIES)).name == "tiny-fused"
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
@@ -132,9 +130,9 @@ def test_what_is_no_key_is_refused(mine: Path, tmp_path: Path, content: bytes) -
 def test_a_stale_version_is_refused(mine: Path, key_file: Path) -> None:
     """Of a library, of the package's format, and of how parts are called: named with both versions."""
     manifest = read_manifest(mine)
-    host = replace(manifest.host, versions={"onnxruntime": "1.0.0"})
+    host = replace(manifest.host, versions={"torch": "1.0.0"})
     _resigned(mine, key_file, manifest, host=host)
-    with pytest.raises(PackageRefused, match=r"onnxruntime 1\.0\.0, here 1\."):
+    with pytest.raises(PackageRefused, match=r"torch 1\.0\.0, here 2\."):
         load_engine(mine)
     for what in ("format", "interface"):
         _resigned(mine, key_file, manifest, **{what: 99})
@@ -190,7 +188,7 @@ def test_a_private_key_is_nobody_elses_to_read(key_file: Path) -> None:
     assert key_file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_manifest_is_read_as_it_was_written(package: Path, build_tiny: Callable[..., Path]) -> None:
+def test_a_manifest_is_read_as_it_was_written(plain_package: Path) -> None:
     """Nothing is lost on the way."""
-    content = json.loads((package / MANIFEST).read_text())
-    assert json.loads(json.dumps(asdict(read_manifest(package)))) == content
+    content = json.loads((plain_package / MANIFEST).read_text())
+    assert json.loads(json.dumps(asdict(read_manifest(plain_package)))) == content

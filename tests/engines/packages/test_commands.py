@@ -1,0 +1,77 @@
+"""`rushes engines`: what a person types, what is told, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engines.recipes import RECIPES
+from engines.signing import signing_key
+from tests.command_line import run_rushes
+
+
+def test_list_names_every_recipe(tmp_path: Path) -> None:
+    """With its backend, and whether it was built here."""
+    done = run_rushes("engines", "list", "--out", str(tmp_path), "--json")
+    found = json.loads(done.stdout)
+    assert [row["recipe"] for row in found["recipes"]] == list(RECIPES)
+    assert all(row["built_at"] is None for row in found["recipes"])
+    assert run_rushes("engines", "list", "--out", str(tmp_path)).returncode == 0
+
+
+def test_show_tells_what_a_package_is(plain_package: Path) -> None:
+    """In words, and as its whole manifest."""
+    told = run_rushes("engines", "show", str(plain_package)).stdout
+    assert "tiny-fused" in told
+    assert "any" in told  # machine
+    assert json.loads(run_rushes("engines", "show", str(plain_package), "--json").stdout)["parent_name"] == "tiny-wan"
+
+
+def test_verify_ends_well_or_tells_why_not(plain_package: Path, tmp_path: Path, key_file: Path) -> None:
+    """By the machine's keys or by one that is named."""
+    good = run_rushes("engines", "verify", str(plain_package), "--json")
+    assert (good.returncode, json.loads(good.stdout)["ok"]) == (0, True)
+    other = tmp_path / "other.pem"
+    signing_key(other)
+    bad = run_rushes("engines", "verify", str(plain_package), "--trusted", str(other.with_suffix(".pub.pem")))
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("rushes: the signature of the engine package")
+    mine = Path(shutil.copytree(plain_package, tmp_path / "mine"))
+    (mine / "rushes.json").write_text("{}")
+    spoilt = run_rushes("engines", "verify", str(mine))
+    assert (spoilt.returncode, spoilt.stdout) == (2, "")
+    assert "rushes.json of the engine package mine is not what was signed" in spoilt.stderr
+
+
+def test_compare_tells_accuracy_and_ratios(plain_package: Path, tiny_wan: Path) -> None:
+    """Of a package beside its model."""
+    done = run_rushes("engines", "compare", str(plain_package), str(tiny_wan), "--json")
+    found = json.loads(done.stdout)
+    assert set(found["seconds"]) == {"encode", "denoise", "decode"}
+    assert all(row["ratio"] > 0 for row in found["seconds"].values())
+    assert max(found["accuracy"]["latent_errors"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("build",), "name the recipes to build, or give --all"),
+        (("build", "diorama-fused", "--all"), "name the recipes to build, or give --all"),
+        (("build", "no-such"), "unknown engine recipe 'no-such'"),
+        (("show", "no-such"), "no-such is no engine package"),
+        (("verify", "no-such"), "no-such is no engine package"),
+        (("build", "diorama-fused", "--scorer", "no-such"), "unknown scorer 'no-such'"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, before anything is loaded or made."""
+    monkeypatch.setenv("RUSHES_ENGINE_KEY", str(tmp_path / "key.pem"))
+    done = run_rushes("engines", *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from engines.capabilities import backends_here
@@ -28,13 +29,14 @@ def doctor(json_output: Annotated[bool, typer.Option("--json", help="Print one J
     facts = Table(box=None, pad_edge=False, show_header=False)
     for name, value in found.items():
         if name != "backends":
-            facts.add_row(name.replace("_", " "), str(value))
+            facts.add_row(name.replace("_", " "), escape(str(value)))
     console.print(facts)
     table = Table(box=None, pad_edge=False)
     for name, width in (("backend", True), ("here", True), ("proof", True), ("", False)):
         table.add_column(name, no_wrap=width, overflow="fold")
     for row in backends_here():
-        table.add_row(row.name, row.installed or "absent", row.proof, row.note if row.installed else row.state)
+        note = row.note if row.installed else f"{row.note}; {row.state}"
+        table.add_row(row.name, row.installed or "absent", row.proof, escape(note))
     console.print()
     console.print(table)
     console.print(

@@ -42,3 +42,11 @@ def test_it_tells_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert rows["onnxruntime"]["state"] == f"onnxruntime {version('onnxruntime')}"
     assert rows["tensorrt"]["proof"] == "not run"
     assert rows["tensorrt-rtx"]["proof"] == "compiled"
+
+
+def test_what_is_absent_is_told_with_its_extra() -> None:
+    """In the table too, where square brackets might be taken for markup."""
+    absent = [row for row in backends_here() if row.installed is None]
+    told = run_rushes("doctor").stdout
+    assert absent
+    assert all(f"rushes[{row.extra}]" in told for row in absent)

@@ -20,6 +20,7 @@ OUT ?= film.mp4
 help: ## Show this list
 	@echo "make serve                                  start the server on http://127.0.0.1:8000"
 	@echo "make generate PROMPT=\"...\" OUT=film.mp4     make one video without the server"
+	@echo "make engines                                build every engine package that this machine can"
 	@echo "make test                                   lint, types, layers and tests"
 	@echo "make test-long                              the proofs that take minutes"
 	@echo "make test-queue REDIS_SERVER=<binary>       the queue's tests on another Redis or Valkey"

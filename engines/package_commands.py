@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engines.command_group import command_group
 from engines.errors import BuildRefused, MissingExtra
 from engines.package import Manifest, is_package, read_manifest
 
@@ -32,13 +32,7 @@ _Trusted = Annotated[
 ]
 
 
-def _group(describe: Callable[[], None]) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    group.callback()(describe)
-    return group
-
-
-@_group
+@command_group
 def engines() -> None:
     """Engine packages, what workers load: build them, list, show, verify and compare."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from engines.command_group import command_group
 from post_train.command_options import (
     DeviceName,
     PrecisionName,
@@ -66,13 +66,7 @@ _Export = Annotated[
 ]
 
 
-def _group(describe: Callable[[], None]) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    group.callback()(describe)
-    return group
-
-
-@_group
+@command_group
 def train() -> None:
     """Train the built-in model's parts or its judges from nothing, or any model further, resumably."""
 

@@ -33,7 +33,10 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendEntry:
-    """Where a backend lives (a module with `prepare(family) -> Backend`), and the extra that brings what it imports."""
+    """Where a backend lives, and the extra that brings what it imports.
+
+    The module has `prepare(family) -> Backend`, or a compiler's `FORM` (`engines.backends.compiled`).
+    """
 
     module: str
     extra: str | None
@@ -53,9 +56,13 @@ def find_backend(name: str) -> Callable[[Family], Backend]:
     """
     if name not in BACKENDS:
         raise UnknownName("backend", name, known_backends())
-    entry = BACKENDS[name]
+    return imported(name, BACKENDS[name]).prepare
+
+
+def imported(name: str, entry: BackendEntry) -> Any:
+    """The module of a backend; `MissingExtra` when what it imports is not installed."""
     try:
-        return importlib.import_module(entry.module).prepare
+        return importlib.import_module(entry.module)
     except ImportError as error:
         if entry.extra is None:
             raise

@@ -5,14 +5,13 @@ Each compiler is a `CompiledForm`: it makes a file of a `ModelPart`, and a funct
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from engines.errors import MissingExtra, UnknownName
+from engines.backends import BackendEntry, imported
+from engines.errors import UnknownName
 from engines.parts import CompiledPart, ModelPart
 
 
@@ -40,20 +39,12 @@ class CompiledForm(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormEntry:
-    """Where a compiler lives (a module with `FORM`), and the extra that brings what it imports."""
-
-    module: str
-    extra: str | None
-
-
-FORMS: dict[str, FormEntry] = {
-    "aotinductor": FormEntry(module="engines.backends.aotinductor", extra=None),
-    "onnxruntime": FormEntry(module="engines.backends.onnxruntime", extra="onnxruntime"),
-    "openvino": FormEntry(module="engines.backends.openvino", extra="openvino"),
-    "tensorrt": FormEntry(module="engines.backends.tensorrt", extra="tensorrt"),
-    "tensorrt-rtx": FormEntry(module="engines.backends.tensorrt_rtx", extra="tensorrt-rtx"),
+FORMS: dict[str, BackendEntry] = {
+    "aotinductor": BackendEntry(module="engines.backends.aotinductor", extra=None),
+    "onnxruntime": BackendEntry(module="engines.backends.onnxruntime", extra="onnxruntime"),
+    "openvino": BackendEntry(module="engines.backends.openvino", extra="openvino"),
+    "tensorrt": BackendEntry(module="engines.backends.tensorrt", extra="tensorrt"),
+    "tensorrt-rtx": BackendEntry(module="engines.backends.tensorrt_rtx", extra="tensorrt-rtx"),
 }
 
 
@@ -61,12 +52,4 @@ def find_form(name: str) -> CompiledForm:
     """The compiler of that name; `UnknownName` for another, `MissingExtra` when what it imports is not installed."""
     if name not in FORMS:
         raise UnknownName("compiling backend", name, FORMS)
-    entry = FORMS[name]
-    try:
-        return importlib.import_module(entry.module).FORM
-    except ImportError as error:
-        if entry.extra is None:
-            raise
-        raise MissingExtra(
-            f"the backend {name!r} needs {error.name or error}; install it with: pip install 'rushes[{entry.extra}]'"
-        ) from error
+    return imported(name, FORMS[name]).FORM

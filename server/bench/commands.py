@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from server.command_group import command_group
+from engines.command_group import command_group
 from server.logs import configure_logging
 
 GROUP = "rushes.bench"

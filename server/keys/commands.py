@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server.command_group import command_group
+from engines.command_group import command_group
 from server.keys.file import add_key, read_keys, remove_key
 from server.settings import PREFIX
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from redis.exceptions import RedisError
 
-from server.command_group import command_group
+from engines.command_group import command_group
 from server.queue.access import acl_line
 from server.queue.connection import connect
 from server.queue.library import install_library

@@ -18,6 +18,7 @@ from engines.backends import Backend
 from engines.family import EncodedText, Family, empty_text, joined
 from engines.samplers import Sampler, SamplerState, find_sampler
 from engines.samplers.guidance import Velocity
+from engines.samplers.stochastic import GaussianStep, Transition
 from engines.types import GenerationRequest
 
 
@@ -54,14 +55,22 @@ def encode_batch(family: Family, requests: Sequence[GenerationRequest], bucket: 
 
 @torch.inference_mode()
 def start(
-    family: Family, backend: Backend, requests: Sequence[GenerationRequest], text: EncodedText, bucket: int
+    family: Family,
+    backend: Backend,
+    requests: Sequence[GenerationRequest],
+    text: EncodedText,
+    bucket: int,
+    sampler: Sampler | None = None,
 ) -> Denoising:
-    """The batch before its first step: each row's noise comes from its own seed, padding rows are zero."""
+    """The batch before its first step: each row's noise comes from its own seed, padding rows are zero.
+
+    The sampler is the requests' own unless another is given.
+    """
     first = requests[0]
     shape_CTHW = family.latent_shape(first.spec)
     rows = [noise(request.seed, shape_CTHW) for request in requests]
     rows += [torch.zeros(shape_CTHW)] * (bucket - len(requests))
-    sampler = find_sampler(first.sampler)
+    sampler = sampler or find_sampler(first.sampler)
     schedule = sampler.schedule(first.num_inference_steps, first.flow_shift)
     scales = [request.guidance_scale for request in requests] + [1.0] * (bucket - len(requests))
     return Denoising(
@@ -76,15 +85,46 @@ def start(
 @torch.inference_mode()
 def step(batch: Denoising, backend: Backend) -> Denoising:
     """One step: one transformer call over all rows, guidance row by row, one sampler update."""
+    return replace(batch, state=backend.advance(batch.sampler, batch.state, velocity_of(batch, backend)))
+
+
+@torch.no_grad()
+def stochastic_step(
+    batch: Denoising, backend: Backend, gaussian: GaussianStep, noise_BCTHW: torch.Tensor, rows: torch.Tensor
+) -> tuple[Denoising, Transition]:
+    """One step in which `rows` (bool [B]) draw their next latents from a Gaussian, and the others go on as in `step`.
+
+    The transition of all rows comes back with the batch; of a row that drew nothing it says what a draw would have
+    been. Nothing in it is an inference tensor, so that gradients can be taken through its replay.
+    """
+    velocity = velocity_of(batch, backend)
+    before = batch.state.latents.clone()
+    drawn, log_probability = gaussian.draw(before, velocity, noise_BCTHW)
+    state = backend.advance(batch.sampler, batch.state, velocity)
+    after = torch.where(rows.view(-1, 1, 1, 1, 1), drawn, state.latents)
+    transition = Transition(
+        index=batch.state.index,
+        gaussian=gaussian,
+        before=before,
+        after=drawn,
+        velocity=velocity.guided(),
+        log_probability=log_probability,
+    )
+    return replace(batch, state=replace(state, latents=after)), transition
+
+
+def velocity_of(batch: Denoising, backend: Backend) -> Velocity:
+    """What the transformer says of the latents that the batch stands on, at the time of its next step.
+
+    The one way from latents to a velocity: a film's steps, a policy's draws and their replay with gradients take it.
+    """
     latents_BCTHW = batch.state.latents
     timestep = batch.state.schedule.timesteps[batch.state.index]
-    if batch.guided:
-        velocity_BCTHW = backend.velocity(torch.cat([latents_BCTHW, latents_BCTHW]), timestep, batch.condition)
-        cond_BCTHW, uncond_BCTHW = velocity_BCTHW.chunk(2)
-        velocity = Velocity(conditional=cond_BCTHW, unconditional=uncond_BCTHW, scales=batch.scales)
-    else:
-        velocity = Velocity(conditional=backend.velocity(latents_BCTHW, timestep, batch.condition))
-    return replace(batch, state=backend.advance(batch.sampler, batch.state, velocity))
+    if not batch.guided:
+        return Velocity(conditional=backend.velocity(latents_BCTHW, timestep, batch.condition))
+    velocity_BCTHW = backend.velocity(torch.cat([latents_BCTHW, latents_BCTHW]), timestep, batch.condition)
+    cond_BCTHW, uncond_BCTHW = velocity_BCTHW.chunk(2)
+    return Velocity(conditional=cond_BCTHW, unconditional=uncond_BCTHW, scales=batch.scales)
 
 
 def noise(seed: int, shape_CTHW: tuple[int, int, int, int]) -> torch.Tensor:

@@ -60,7 +60,10 @@ class Family(Protocol):
         ...
 
     def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, condition: Any) -> torch.Tensor:
-        """One transformer call for all rows: the predicted flow velocity, float32, at one (scalar) timestep."""
+        """One transformer call for all rows: the predicted flow velocity, float32, at one (scalar) timestep.
+
+        Gradients are recorded unless the caller says otherwise, as the denoising loop does.
+        """
         ...
 
     def decode(self, latents_CTHW: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:

@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -44,6 +46,23 @@ class Ranks:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return (total / self.count).tolist()
+
+    def gathered(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rows [n, K] of every rank, in the ranks' order, [ranks * n, K]; each brings as many."""
+        if self.mesh is None:
+            return rows
+        own = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        dist.all_gather(parts, own)
+        return torch.cat(parts).cpu().numpy()
+
+    def most(self, count: int) -> int:
+        """The greatest count of all ranks."""
+        if self.mesh is None:
+            return count
+        told = torch.tensor([count], dtype=torch.int64, device=self.device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return int(told.item())
 
     def agreed(self, decision: bool) -> bool:
         """The first rank's decision, so that clocks which differ do not part the ranks."""

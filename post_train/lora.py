@@ -16,20 +16,24 @@ from peft import LoraConfig
 from peft.utils.save_and_load import get_peft_model_state_dict
 from torch import nn
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+TARGETS = (*ATTENTION, "ffn.net.0.proj", "ffn.net.2")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """An adapter's size: its rank, and alpha, by which it is scaled as alpha / rank."""
+    """An adapter: its rank, alpha, by which it is scaled as alpha / rank, and which projections it stands beside."""
 
     rank: int
     alpha: float
+    targets: tuple[str, ...] = TARGETS
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0:
             raise ValueError(f"a LoRA has a rank of 1 or more and an alpha above 0, got {self.rank} and {self.alpha}")
+        # A manifest has it as a list.
+        object.__setattr__(self, "targets", tuple(self.targets))
 
 
 class TrainedOnly(nn.Module):
@@ -44,14 +48,17 @@ class TrainedOnly(nn.Module):
 
 
 def add_lora(transformer: WanTransformer3DModel, lora: Lora) -> None:
-    """Puts an adapter on every projection of attention and feed-forward; all other weights are frozen from then on.
+    """Puts an adapter beside the projections that it names; all other weights are frozen from then on.
 
     B begins at zero, so the model is at first what it was; A is drawn from torch's global generator.
     """
     transformer.requires_grad_(requires_grad=False)
     transformer.add_adapter(
         LoraConfig(
-            r=lora.rank, lora_alpha=cast("int", lora.alpha), target_modules=list(TARGETS), init_lora_weights="gaussian"
+            r=lora.rank,
+            lora_alpha=cast("int", lora.alpha),
+            target_modules=list(lora.targets),
+            init_lora_weights="gaussian",
         )
     )
 
@@ -70,7 +77,7 @@ def save_lora(transformer: WanTransformer3DModel, lora: Lora, folder: Path) -> N
         transformer_lora_adapter_metadata={
             "r": lora.rank,
             "lora_alpha": lora.alpha,
-            "target_modules": list(TARGETS),
+            "target_modules": list(lora.targets),
         },
         weight_name=LORA_FILE,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from post_train.command_options import announce_threads, chosen_precision, start_torch, tell
+from post_train.torchrun import run_as_typed, run_by_torchrun
 
 if TYPE_CHECKING:
     from post_train.recipes.sft import SftRecipe
@@ -110,7 +109,7 @@ def sft(
     machine = _Machine(folder, cache or folder / "cache", precision, minutes, resume, compile_model, threads)
     if nproc > 1 and not plan and not merge and "LOCAL_RANK" not in os.environ:
         check_run(chosen, nproc)  # before processes start, each of which would tell it
-        raise typer.Exit(_by_torchrun(nproc))
+        raise typer.Exit(run_by_torchrun("sft", "post_train.sft_command", nproc))
     if plan:
         _print_plan(model, chosen, nproc)
     elif merge:
@@ -128,22 +127,6 @@ class _Machine:
     resume: bool
     compile_model: bool
     threads: int
-
-
-def _by_torchrun(nproc: int) -> int:
-    """Starts this very command line again in `nproc` processes, and gives their exit code."""
-    typed = sys.argv[sys.argv.index("sft") + 1 :] if "sft" in sys.argv else sys.argv[1:]
-    return subprocess.run(torchrun_words(nproc, typed), check=False).returncode  # noqa: S603
-
-
-def torchrun_words(nproc: int, typed: list[str]) -> list[str]:
-    """The command that runs what was typed after `sft` in `nproc` processes.
-
-    torchrun looks through its script's words for its own, and would take --nproc for a short form of one.
-    """
-    words = [w for at, w in enumerate(typed) if not w.startswith("--nproc") and typed[max(0, at - 1)] != "--nproc"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
-    return [*torchrun, "-m", "post_train.sft_command", *words]
 
 
 def _print_plan(model: str, recipe: SftRecipe, ranks: int) -> None:
@@ -196,13 +179,7 @@ def _train(model: str, data: str, recipe: SftRecipe, machine: _Machine) -> None:
 
 def main() -> None:
     """The command by itself, as torchrun calls it; an expected error is one sentence and exit code 2."""
-    from engines.errors import EngineError  # noqa: PLC0415
-
-    try:
-        typer.run(sft)
-    except (ValueError, OSError, EngineError) as error:
-        sys.stderr.write(f"rushes: {' '.join(str(error).split())}\n")
-        sys.exit(2)
+    run_as_typed(sft)
 
 
 if __name__ == "__main__":

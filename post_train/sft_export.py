@@ -26,7 +26,7 @@ _STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _NOT_INHERITED = {"transformer", "manifest.json", "README.md", CARD_FILE}
 _README = """# {name}, fine-tuned
 
-`{parent_name}` after {step} steps of `{recipe}` on {clips} clips.
+`{parent_name}` after {step} steps of `{recipe}` on {count} {what}.
 `manifest.json` names parent, data and recipe by hash. Stock diffusers loads {how}.
 """
 
@@ -60,7 +60,7 @@ def export_transformer(folder: Path, parent: Path, weights: dict[str, torch.Tens
 
 def fine_tuned_card(parent: ModelCard, manifest: dict[str, Any]) -> ModelCard:
     """The parent's card under the new model's name, with the size that it was trained at as its default."""
-    given = {k: v for k, v in manifest["recipe_content"]["geometry"].items() if v is not None}
+    given = {k: v for k, v in manifest["recipe_content"].get("geometry", {}).items() if v is not None}
     name = fine_tuned_name(str(manifest["parent_name"]), str(manifest["recipe"]))
     return replace(parent, name=name, defaults=replace(parent.defaults, **given))
 
@@ -91,12 +91,14 @@ def _save_transformer(target: Path, source: Path, weights: dict[str, torch.Tenso
 
 def _write_origin(folder: Path, manifest: dict[str, Any], *, how: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    what = next(kind for kind in ("clips", "prompts") if kind in manifest["data"])
     text = _README.format(
         name=manifest["parent_name"],
         parent_name=manifest["parent_name"],
         step=manifest["step"],
         recipe=manifest["recipe"],
-        clips=manifest["data"]["clips"],
+        count=manifest["data"][what],
+        what=what,
         how=how,
     )
     (folder / "README.md").write_text(text)

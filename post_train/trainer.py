@@ -97,6 +97,29 @@ class AccumulatingTask(Protocol):
         ...
 
 
+@runtime_checkable
+class RememberingTask(Protocol):
+    """A task that knows more than its weights from step to step: a policy, with its rollouts and what it was."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether `state` is all that the next step wants; a checkpoint is only taken then."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is no use in further steps."""
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What it remembers: tensors that are cut among ranks as the weights are, and JSON."""
+        ...
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Takes up what `state` told, tensors whole."""
+        ...
+
+
 class TrainingDivergedError(FloatingPointError, ValueError):
     """A loss or a gradient is not finite: the weights are as they were before the step, and so is the checkpoint."""
 
@@ -159,6 +182,8 @@ class Trainer:
         state = restore_optimizer(found.tensors.get("optimizer", {}), found.facts["optimizer"])
         self.optimizer.load_state_dict(self._placed_slots(state))
         self.step = found.step
+        if isinstance(self.task, RememberingTask):
+            self.task.restore(found.tensors.get("task", {}), found.facts["task"])
         return True
 
     def _placed_slots(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +205,11 @@ class Trainer:
         if tensors:
             groups["optimizer"] = self._whole(tensors.items())
         metrics = self._recent[-1] if self._recent else {}
-        facts = {"recipe": self.recipe, "optimizer": rest, "metrics": metrics}
+        facts: dict[str, Any] = {"recipe": self.recipe, "optimizer": rest, "metrics": metrics}
+        if isinstance(self.task, RememberingTask):
+            remembered, facts["task"] = self.task.state()
+            if remembered:
+                groups["task"] = self._whole(remembered.items())
         if self.manifest is not None:
             facts["manifest"] = {**self.manifest, "step": self.step, "metrics": metrics}
         if self.ranks.first:
@@ -203,20 +232,34 @@ class Trainer:
         """Trains to step `until` (the recipe's end by default) or for `minutes`, and saves in the end."""
         end = min(until or self.config.steps, self.config.steps)
         started = saved = time.monotonic()
-        while self.step < end and self.ranks.agreed(time.monotonic() - started < 60 * minutes):
+        while self.step < end and not self._finished:
+            if self._at_rest and not self.ranks.agreed(time.monotonic() - started < 60 * minutes):
+                break
             self._one_step()
             if self.step % self.config.log_every == 0 and self.ranks.first:
                 report(self._log(time.monotonic() - started))
             if self.step % self.config.sample_every == 0:
                 self.sample()
-            if self.ranks.agreed(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
+            if self._at_rest and self.ranks.agreed(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
                 self.save()
                 saved = time.monotonic()
-        self.save()
+        if self._at_rest:
+            self.save()
+
+    @property
+    def _at_rest(self) -> bool:
+        return not isinstance(self.task, RememberingTask) or self.task.at_rest
+
+    @property
+    def _finished(self) -> bool:
+        return isinstance(self.task, RememberingTask) and self.task.finished
 
     def sample(self) -> None:
-        """Lets the task draw samples with the averaged weights; several ranks draw none, their export can be asked."""
-        if self.ranks.count > 1:
+        """Lets the task draw samples with the averaged weights.
+
+        Several ranks draw none, their export can be asked; but for a task that remembers, whose samples decide.
+        """
+        if self.ranks.count > 1 and not isinstance(self.task, RememberingTask):
             return
         live = {n: p.detach().clone() for n, p in self.task.module.named_parameters()}
         self.average.copy_to(self.task.module)

@@ -144,7 +144,6 @@ class Wan:
     def condition(self, text: EncodedText) -> WanCondition:
         return WanCondition(text=text)
 
-    @torch.inference_mode()
     def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, condition: WanCondition) -> torch.Tensor:
         transformer = self._expert(timestep)
         # One time for all rows, which the modulation broadcasts. Stock repeats it for each row and, for Wan 2.2's ti2v

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from engines.errors import UnknownName
 from engines.samplers.base import Sampler, SamplerState, Schedule
-from engines.samplers.euler import Euler
+from engines.samplers.euler import Euler, EulerOn
 from engines.samplers.unipc import UniPC
 
-__all__ = ["SAMPLERS", "Euler", "Sampler", "SamplerState", "Schedule", "UniPC", "find_sampler"]
+__all__ = ["SAMPLERS", "Euler", "EulerOn", "Sampler", "SamplerState", "Schedule", "UniPC", "find_sampler"]
 
 SAMPLERS: dict[str, Sampler] = {"euler": Euler(), "unipc": UniPC()}
 

@@ -54,7 +54,7 @@ class Reward(Protocol):
         ...
 
 
-class RewardError(RuntimeError):
+class RewardError(RuntimeError, ValueError):
     """A reward failed: the run stops, because a zero in its place would teach whatever made it fail."""
 
     def __init__(self, reward: str, film: str, why: str) -> None:

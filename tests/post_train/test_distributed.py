@@ -16,7 +16,8 @@ from torch.distributed.run import get_args_parser
 
 from post_train.checkpoint import checkpoints
 from post_train.lora import Lora
-from post_train.sft_command import sft, torchrun_words
+from post_train.sft_command import sft
+from post_train.torchrun import torchrun_words
 from tests.post_train.small_sft import small_run, small_sft, write_clips
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,7 @@ def test_what_ranks_cannot_share_is_refused(together: tuple[Path, list[dict[str,
 @pytest.mark.parametrize("typed", [["--nproc", "2", "--steps", "3"], ["--steps", "3", "--nproc=2"]])
 def test_the_command_starts_itself_by_torchrun(typed: list[str]) -> None:
     """torchrun, which reads abbreviations even among its script's words, is not shown --nproc."""
-    words = torchrun_words(2, typed)
+    words = torchrun_words(2, typed, "post_train.sft_command")
     assert words[3:] == ["--standalone", "--nproc-per-node=2", "-m", "post_train.sft_command", "--steps", "3"]
     parsed = get_args_parser().parse_args(words[3:])
     assert parsed.training_script_args == ["--steps", "3"]

@@ -1,0 +1,111 @@
+"""What a command line changes of a recipe of policy optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from post_train.lora import ATTENTION, Lora
+from post_train.policy.methods import DrawnSteps, Method
+from post_train.policy.selectors import OneStep
+from post_train.policy.trust import Clip, TrustRegion
+from post_train.policy.weights import Weighting
+from post_train.recipes.grpo import TRUST, GrpoRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What the command line changes of a recipe; None leaves it."""
+
+    steps: int | None
+    seed: int | None
+    learning_rate: float | None
+    prompts_per_rollout: int | None
+    group: int | None
+    updates: int | None
+    sampling_steps: int | None
+    guidance: float | None
+    trust: str | None
+    kl: float | None
+    lora: int | None
+    rectification: bool
+    iso_temporal: bool
+    checkpoint_minutes: float | None
+    validate_every: int | None
+    validation_count: int | None
+
+
+def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
+    """`recipe` as the command line changes it; ValueError for what does not go together."""
+    c, policy, loop = changes, recipe.policy, recipe.loop
+    rollouts = replace(policy.rollouts, **_given(prompts=c.prompts_per_rollout, size=c.group))
+    policy = replace(policy, rollouts=rollouts, method=_method(recipe, c), **_given(updates=c.updates))
+    validation = replace(recipe.validation, **_given(every=c.validate_every, prompts=c.validation_count))
+    steps = c.steps or loop.steps
+    if steps % policy.updates:
+        raise ValueError(f"{steps} steps end within a rollout of {policy.updates} updates; choose a multiple")
+    if validation.every % policy.updates:
+        raise ValueError(
+            f"a validation every {validation.every} updates falls within a rollout of {policy.updates}; "
+            "choose a multiple"
+        )
+    loop = replace(
+        loop.lasting(steps),
+        sample_every=validation.every,
+        **_given(lr=c.learning_rate, seed=c.seed, checkpoint_minutes=c.checkpoint_minutes),
+    )
+    recipe = replace(recipe, policy=policy, loop=loop, validation=validation)
+    recipe = replace(recipe, **_given(sampling_steps=c.sampling_steps, guidance=c.guidance))
+    if c.lora == 0:
+        return replace(recipe, lora=None, frozen="fp32")
+    return recipe if c.lora is None else replace(recipe, lora=Lora(rank=c.lora, alpha=2 * c.lora, targets=ATTENTION))
+
+
+def _method(recipe: GrpoRecipe, c: Changes) -> Method:
+    method = recipe.policy.method
+    if isinstance(method, DrawnSteps):
+        method = replace(method, trust=_trust(method.trust, c))
+        method = method if c.rectification else _without_rectification(method, recipe.preset)
+        return method if c.iso_temporal else _without_groups_of_one_step(method, recipe.preset)
+    asked = {
+        "--trust": c.trust is not None,
+        "--kl": c.kl is not None,
+        "--no-rectification": not c.rectification,
+        "--no-iso-temporal": not c.iso_temporal,
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise ValueError(f"{name} is about drawn steps, and preset {recipe.preset!r} draws none; leave it out")
+    return method
+
+
+def _trust(region: TrustRegion, c: Changes) -> TrustRegion:
+    if c.trust is not None:
+        if c.trust not in TRUST:
+            raise ValueError(f"trust region {c.trust!r} is unknown; choose one of {', '.join(TRUST)}")
+        region = TRUST[c.trust]
+    if c.kl is None:
+        return region
+    if not isinstance(region, Clip):
+        raise ValueError(  # noqa: TRY004  a choice, not a type, is wrong
+            "--kl goes with --trust clip or kl; the other regions have terms of their own"
+        )
+    return replace(region, kl=c.kl)
+
+
+def _without_rectification(method: DrawnSteps, preset: str) -> DrawnSteps:
+    if method.weighting is not Weighting.RECTIFIED:
+        raise ValueError(f"preset {preset!r} has no rectification to leave out")
+    return replace(method, weighting=Weighting.EQUAL)
+
+
+def _without_groups_of_one_step(method: DrawnSteps, preset: str) -> DrawnSteps:
+    if not isinstance(method.selector, OneStep):
+        raise ValueError(  # noqa: TRY004  a choice, not a type, is wrong
+            f"preset {preset!r} does not draw one step a film, which iso-temporal grouping is about"
+        )
+    return replace(method, selector=replace(method.selector, shared=False))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,177 @@
+"""`rushes train grpo`: a model learns from its own films what rewards like, by the method of a preset."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from post_train.command_options import announce_threads, chosen_precision, start_torch, tell
+from post_train.torchrun import run_as_typed, run_by_torchrun
+
+if TYPE_CHECKING:
+    from post_train.recipes.grpo import GrpoRecipe
+
+_Model = Annotated[str, typer.Option(help="What learns: a diffusers Wan folder, a built-in name, or a hub id.")]
+_Preset = Annotated[str, typer.Option(help="flash, flow, dance, mix, sage or nft.")]
+_Recipe = Annotated[
+    str | None, typer.Option(help="diorama-grpo or wan-grpo.", show_default="diorama-grpo for built-in models")
+]
+_Prompts = Annotated[str, typer.Option(help="diorama, or a text file with a prompt a line.")]
+_Rewards = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        help="ta, mq, vq (our judge that rewards) or a scorer's http address; =NUMBER behind it is its weight.",
+        show_default="ta, mq and vq",
+    ),
+]
+_Validating = Annotated[
+    list[str] | None,
+    typer.Option("--validate-by", help="A scorer's address, or validation for our judge that validates."),
+]
+_Out = Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE-PRESET")]
+_Trust = Annotated[
+    str | None, typer.Option(help="clip, kl, dual-kl, guard or divergence.", show_default="the preset's")
+]
+_Kl = Annotated[float | None, typer.Option(min=0, help="KL to the reference, with trust clip or kl.")]
+_Lora = Annotated[
+    int | None,
+    typer.Option(min=0, help="Rank of a LoRA on attention; 0 trains all weights.", show_default="the recipe's"),
+]
+
+
+def grpo(
+    model: _Model = "diorama",
+    preset: _Preset = "flash",
+    recipe: _Recipe = None,
+    prompts: _Prompts = "diorama",
+    prompt_count: Annotated[int, typer.Option(min=1, help="How many captions --prompts diorama means.")] = 4096,
+    reward: _Rewards = None,
+    validate_by: _Validating = None,
+    validation_prompts: Annotated[str, typer.Option(help="diorama, or a text file.")] = "diorama",
+    out: _Out = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates of the whole run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random in the run.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="The learning rate.")] = None,
+    prompts_per_rollout: Annotated[int | None, typer.Option(min=1, help="Groups of a rollout.")] = None,
+    group: Annotated[int | None, typer.Option(min=1, help="Films of a group.")] = None,
+    updates: Annotated[int | None, typer.Option(min=1, help="Optimizer steps a rollout.")] = None,
+    sampling_steps: Annotated[int | None, typer.Option(min=2, help="Denoising steps of a rollout.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Of rollouts; 1 for none.")] = None,
+    trust: _Trust = None,
+    kl: _Kl = None,
+    lora: _Lora = None,
+    rectification: Annotated[bool, typer.Option(help="Temporal gradient rectification, where a preset has it.")] = True,
+    iso_temporal: Annotated[bool, typer.Option(help="One step a group, where a preset draws one a film.")] = True,
+    validate_every: Annotated[int | None, typer.Option(min=1, help="Updates between two validations.")] = None,
+    validation_count: Annotated[
+        int | None, typer.Option(min=0, help="Validation prompts; 0 for no validation.")
+    ] = None,
+    checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Minutes between checkpoints.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
+    minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 on a GPU, else fp32")
+    ] = None,
+    compile_model: Annotated[bool, typer.Option("--compile", help="Compile the transformer first.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine, sharding the model by FSDP2.")] = 1,
+) -> None:
+    """Let a model learn from its own films by rewards: Flash-GRPO and its rivals as presets, resumably."""
+    announce_threads(threads)
+    from post_train.grpo_changes import Changes, changed  # noqa: PLC0415  when called
+
+    typed = locals()
+    changes = Changes(**{field.name: typed[field.name] for field in fields(Changes)})
+    chosen = changed(_named(model, recipe, preset), changes)
+    if nproc > 1 and "LOCAL_RANK" not in os.environ:
+        raise typer.Exit(run_by_torchrun("grpo", "post_train.grpo_command", nproc))
+    start_torch(threads)
+    wanted = _Wanted(
+        model=model,
+        prompts=prompts,
+        prompt_count=prompt_count,
+        rewards=reward or ["ta", "mq", "vq"],
+        validating=validate_by or ["validation"],
+        validation_prompts=validation_prompts,
+    )
+    machine = _Machine(out or Path("runs") / f"{chosen.name}-{preset}", precision, minutes, resume, compile_model)
+    _train(chosen, wanted, machine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    model: str
+    prompts: str
+    prompt_count: int
+    rewards: list[str]
+    validating: list[str]
+    validation_prompts: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    folder: Path
+    precision: str | None
+    minutes: float
+    resume: bool
+    compile_model: bool
+
+
+def _named(model: str, recipe: str | None, preset: str) -> GrpoRecipe:
+    from engines.catalog import BUILT_IN  # noqa: PLC0415  when called
+    from post_train.recipes.grpo import named_recipe  # noqa: PLC0415
+
+    return named_recipe(recipe or ("diorama-grpo" if model in BUILT_IN else "wan-grpo"), preset)
+
+
+def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
+    import torch  # noqa: PLC0415  when called
+
+    from engines.catalog import find_model  # noqa: PLC0415
+    from post_train.distributed import leave_ranks, start_ranks  # noqa: PLC0415
+    from post_train.grpo_rewards import panel_of, validating_rewards  # noqa: PLC0415
+    from post_train.grpo_run import Audience, GrpoOptions, GrpoRun  # noqa: PLC0415
+    from post_train.model_parts import trainable_card  # noqa: PLC0415
+    from post_train.policy.prompts import training_prompts, validation_prompts  # noqa: PLC0415
+
+    cuda = torch.cuda.is_available()
+    options = GrpoOptions(
+        folder=machine.folder,
+        precision=chosen_precision(machine.precision or ("bf16" if cuda else "fp32")),
+        minutes=machine.minutes,
+        resume=machine.resume,
+        compile_model=machine.compile_model,
+    )
+    parent = find_model(wanted.model)
+    frames = trainable_card(parent).defaults.num_frames
+    texts = training_prompts(wanted.prompts, count=wanted.prompt_count, num_frames=frames)
+    count = recipe.validation.prompts
+    panel = panel_of(wanted.rewards)
+    audience = Audience(
+        panel=panel,
+        validating=validating_rewards(wanted.validating) if count else (),
+        validation_prompts=validation_prompts(wanted.validation_prompts, count) if count else (),
+    )
+    ranks = start_ranks(torch.device("cuda" if cuda else "cpu"))
+    try:
+        run = GrpoRun(recipe, options, model=parent, prompts=texts, audience=audience, ranks=ranks, report=tell)
+        run.report(run.effective_batch())
+        run.train()
+    finally:
+        panel.close()
+        leave_ranks(ranks)
+
+
+def main() -> None:
+    """The command by itself, as torchrun calls it; an expected error is one sentence and exit code 2."""
+    run_as_typed(grpo)
+
+
+if __name__ == "__main__":
+    main()

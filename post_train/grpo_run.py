@@ -1,0 +1,249 @@
+"""A run of policy optimisation: from a model, a recipe, prompts and rewards to a trainer, and to its best weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+from engines.engine import Engine
+from engines.families.wan import Wan
+from post_train.attention import use_training_attention
+from post_train.checkpoint import CheckpointError, checkpoints, read_manifest
+from post_train.distributed import Ranks, shard, whole
+from post_train.lora import TrainedOnly, add_lora, merge_lora
+from post_train.model_parts import load_encoders, load_transformer, model_digests, trainable_card
+from post_train.policy.backend import LearningBackend, columns_for
+from post_train.policy.methods import DrawnSteps
+from post_train.policy.panel import Panel
+from post_train.policy.prompts import PolicyPrompts
+from post_train.policy.rollout import Policy, Sampling
+from post_train.policy.task import PolicyTask
+from post_train.policy.validation import Validator
+from post_train.precision import Precision
+from post_train.recipes.grpo import GrpoRecipe
+from post_train.recipes.sft import Geometry
+from post_train.rewards.base import Reward
+from post_train.sft_export import export_lora, export_transformer
+from post_train.sft_run import training_spec
+from post_train.trainer import Trainer, recipe_hash
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpoOptions:
+    """What the machine and the moment decide, not the recipe; `folder` holds the run."""
+
+    folder: Path
+    precision: Precision
+    minutes: float
+    resume: bool
+    compile_model: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who looks at films: the panel that rewards, and the rewards and prompts that validate."""
+
+    panel: Panel
+    validating: Sequence[Reward]
+    validation_prompts: tuple[str, ...]
+
+
+class GrpoRun:
+    """A run, ready to train."""
+
+    def __init__(
+        self,
+        recipe: GrpoRecipe,
+        options: GrpoOptions,
+        *,
+        model: Path,
+        prompts: PolicyPrompts,
+        audience: Audience,
+        ranks: Ranks,
+        report: Report,
+    ) -> None:
+        if recipe.frozen == "bf16" and options.precision != "bf16" and recipe.lora is not None:
+            recipe = replace(recipe, frozen="fp32")
+        self.recipe, self.options, self.model, self.ranks = recipe, options, model, ranks
+        self.report = report if ranks.first else _silent
+        self.card, self.audience = trainable_card(model), audience
+        if checkpoints(options.folder) and not options.resume:
+            raise CheckpointError(f"{options.folder} holds a run; go on with it by --resume, or name another folder")
+        self.digests = model_digests(model)
+        self.prompts = prompts
+        self.manifest = self._manifest()
+        self.transformer = self._transformer()
+        self.policy = self._policy()
+        self.module = TrainedOnly(self.transformer)
+        self.validator = Validator(
+            recipe.validation,
+            self.policy.engine,
+            audience.validating,
+            audience.validation_prompts,
+            ranks=ranks,
+            keep_best=self._keep_best,
+            report=self.report,
+        )
+        self.task = PolicyTask(
+            recipe.policy,
+            self.policy,
+            self.module,
+            audience.panel,
+            prompts=prompts.texts,
+            seed=recipe.loop.seed,
+            validation=self.validator,
+        )
+        self.trainer = Trainer(
+            self.task, recipe.loop, options.folder, recipe=self._identity(), manifest=self.manifest, ranks=ranks
+        )
+
+    def train(self) -> None:
+        """Trains, or goes on, to the end, the time or the validation's verdict; the best weights are in `best`."""
+        self._check_continued()
+        self.report(f"resumed at step {self.trainer.step}" if self.trainer.resume() else "a new run")
+        if self.trainer.step == 0:
+            self.trainer.sample()  # what training is to better
+        self.trainer.train(minutes=self.options.minutes, report=self.report)
+        best = self.validator.best
+        if best is not None:
+            self.report(
+                f"best by validation: step {best.step}, score {best.score:+.3f}; {self.options.folder / 'best'}"
+            )
+
+    def effective_batch(self) -> str:
+        """What an update learns from, and what is known to be too little."""
+        p = self.recipe.policy
+        films = p.rollouts.prompts * p.rollouts.size
+        told = (
+            f"{self.recipe.preset}: {p.rollouts.prompts} prompts x {p.rollouts.size} films = {films} a rollout, "
+            f"in {p.updates} update{'s' * (p.updates > 1)}, on {self.ranks.count} rank{'s' * (self.ranks.count > 1)}"
+        )
+        if self.recipe.floor is not None and films < self.recipe.floor:
+            told += f"; fewer than the {self.recipe.floor} of its smallest published success, gains may drown in noise"
+        return told
+
+    def _transformer(self) -> WanTransformer3DModel:
+        recipe = self.recipe
+        torch.manual_seed(recipe.loop.seed)
+        frozen_bf16 = recipe.frozen == "bf16" and recipe.lora is not None
+        transformer = load_transformer(self.model, torch.bfloat16 if frozen_bf16 else torch.float32)
+        if recipe.lora is not None:
+            add_lora(transformer, recipe.lora)
+        if recipe.gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+        return transformer
+
+    def _policy(self) -> Policy:
+        encoders = load_encoders(self.model, self.ranks.device)
+        cross = use_training_attention(self.transformer)
+        shard(self.transformer, list(self.transformer.blocks), self.ranks)
+        family = Wan(replace(encoders.parts, transformer=self.transformer), self.ranks.device)
+        d = self.card.defaults
+        texts = [*self.prompts.texts, *self.audience.validation_prompts, d.negative_prompt]
+        longest = max(len(encoders.parts.tokenizer(text).input_ids) for text in texts)
+        backend = LearningBackend(
+            family,
+            self.transformer,
+            cross,
+            precision=self.options.precision,
+            columns=columns_for(min(longest, 511)),
+            forward=torch.compile(self.transformer, dynamic=False) if self.options.compile_model else None,
+        )
+        engine = Engine(card=self.card, family=family, backend=backend)
+        method = self.recipe.policy.method
+        sampling = Sampling(
+            steps=self.recipe.sampling_steps,
+            guidance=self.recipe.guidance,
+            flow_shift=d.flow_shift,
+            sampler=d.sampler,
+            negative_prompt=d.negative_prompt,
+            spec=training_spec(Geometry(), self.model),
+        )
+        rule = method.rule if isinstance(method, DrawnSteps) else None
+        return Policy(engine, backend, sampling, rule, self.ranks)
+
+    def _keep_best(self, step: int) -> None:
+        """Writes the present weights, which are the averaged ones while a validation looks, as `best`."""
+        weights = {n: whole(p.detach()) for n, p in self.module.named_parameters()}
+        if self.ranks.first:
+            manifest = {**self.manifest, "step": step, "validation": asdict(self.validator.looks[-1])}
+            self.export(self.options.folder / "best", weights, manifest)
+
+    def export(self, folder: Path, weights: dict[str, torch.Tensor], manifest: dict[str, Any]) -> None:
+        """Writes a whole model of `weights`; of a LoRA beside it the adapter, as `FOLDER-lora`."""
+        if self.recipe.lora is None:
+            export_transformer(folder, self.model, weights, manifest)
+            return
+        transformer = load_transformer(self.model, torch.float32)
+        add_lora(transformer, self.recipe.lora)
+        parameters = dict(transformer.named_parameters())
+        with torch.no_grad():
+            for name, value in weights.items():
+                parameters[name].copy_(value)
+        export_lora(folder.with_name(f"{folder.name}-lora"), transformer, self.recipe.lora, manifest)
+        merge_lora(transformer)
+        export_transformer(folder, self.model, transformer.state_dict(), manifest)
+
+    def _manifest(self) -> dict[str, Any]:
+        recipe = self.recipe
+        return {
+            "recipe": recipe.name,
+            "preset": recipe.preset,
+            "recipe_hash": recipe_hash(recipe),
+            "recipe_content": json.loads(json.dumps(asdict(recipe), default=str)),
+            "parent": self.digests.whole,
+            "parent_name": self.card.name,
+            "data": {
+                "prompts": len(self.prompts.texts),
+                "source": self.prompts.source,
+                "version": self.prompts.version,
+            },
+            "rewards": self.audience.panel.digests,
+            "seed": recipe.loop.seed,
+            "precision": self.options.precision,
+            "ranks": self.ranks.count,
+        }
+
+    def _identity(self) -> str:
+        rewards = " ".join(self.audience.panel.digests)
+        return recipe_hash(_Identity(recipe_hash(self.recipe), self.digests.whole, self.prompts.version, rewards))
+
+    def _check_continued(self) -> None:
+        """CheckpointError that tells what differs when the folder holds a run of another recipe, parent, or prompts."""
+        found = checkpoints(self.options.folder)
+        before = read_manifest(found[-1]) if found else None
+        if before is None:
+            return
+        now = self.manifest
+        pairs = {
+            "recipe": (before["recipe_hash"], now["recipe_hash"]),
+            "parent model": (before["parent"], now["parent"]),
+            "prompts": (before["data"]["version"], now["data"]["version"]),
+            "rewards": (" ".join(before["rewards"]), " ".join(now["rewards"])),
+        }
+        differ = [f"{what} {old[:40]}, now {new[:40]}" for what, (old, new) in pairs.items() if old != new]
+        if differ:
+            raise CheckpointError(
+                f"{self.options.folder} holds a run with {'; '.join(differ)}; resume with what it was begun with, "
+                "or name another folder"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    recipe: str
+    parent: str
+    prompts: str
+    rewards: str
+
+
+def _silent(_line: str) -> None:
+    """Only the first rank talks."""

@@ -1,0 +1,82 @@
+"""Several rewards asked at once, while the next films are being made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from post_train.rewards.base import Dimension, Film, Reward, Score, scored
+
+Read = Callable[[Score], float]
+
+
+def smooth_value(score: Score) -> float:
+    """What a reward is learnt by: the expected value where it tells one beside its verdict, else the verdict."""
+    return score.parts.get("expected", score.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """One reward of a panel and what it counts."""
+
+    reward: Reward
+    weight: float
+
+
+class Panel:
+    """Rewards in a fixed order, local ones and those behind HTTP alike, each asked by a thread of its own.
+
+    Scores come back in the order in which films were handed in. A reward that fails stops the run when its scores are
+    fetched, by RewardError with its name and the film's.
+    """
+
+    def __init__(self, seats: Sequence[Seat]) -> None:
+        if not seats:
+            raise ValueError("a panel needs at least one reward; name a judge or a scorer's address")
+        self.seats = tuple(seats)
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"reward-{i}") for i in range(len(seats))]
+        self._asked: list[list[Future[list[Score]]]] = []
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """What each reward counts, [K]."""
+        return np.array([seat.weight for seat in self.seats], dtype=np.float32)
+
+    @property
+    def digests(self) -> list[str]:
+        """The rewards by name and hash, for the manifest."""
+        return [f"{seat.reward.name} {seat.reward.digest} x {seat.weight:g}" for seat in self.seats]
+
+    @property
+    def dimensions(self) -> list[Dimension]:
+        return [seat.reward.dimension for seat in self.seats]
+
+    def submit(self, films: Sequence[Film]) -> None:
+        """Hands films in; returns at once."""
+        some = list(films)
+        self._asked.append(
+            [thread.submit(scored, seat.reward, some) for thread, seat in zip(self._threads, self.seats, strict=True)]
+        )
+
+    def collect(self) -> list[list[Score]]:
+        """The scores of all films handed in since the last time: a list of every reward's scores for each film."""
+        asked, self._asked = self._asked, []
+        found: list[list[Score]] = []
+        for futures in asked:
+            columns = [future.result() for future in futures]
+            found += [list(row) for row in zip(*columns, strict=True)]
+        return found
+
+    def close(self) -> None:
+        """Waits for what is being scored, and lets the threads go."""
+        for thread in self._threads:
+            thread.shutdown(cancel_futures=True)
+
+
+def matrix(scores: Sequence[Sequence[Score]]) -> NDArray[np.float32]:
+    """Rewards [films, K] in fp32, as they are learnt by."""
+    return np.array([[smooth_value(score) for score in row] for row in scores], dtype=np.float32)

@@ -1,0 +1,231 @@
+"""Runs of policy optimisation: they learn, stop where they must, go on exactly, and leave what is served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanPipeline
+from numpy.typing import NDArray
+
+from post_train.checkpoint import CheckpointError, checkpoints
+from post_train.grpo_command import grpo
+from post_train.lora import ATTENTION, Lora
+from post_train.policy.collapse import CollapsedPolicyError
+from post_train.policy.methods import DrawnSteps
+from post_train.policy.task import DriftError
+from post_train.policy.trust import Clip, Divergence, Guard
+from post_train.recipes.grpo import PRESETS
+from post_train.rewards.base import RewardError
+from tests.post_train.policy.small_grpo import brightness, small_grpo, small_run
+from tests.post_train.run_states import assert_same_state
+
+
+def _quiet(_line: str) -> None:
+    """Nobody listens."""
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("preset", ["flash", "nft"])
+def test_a_policy_learns_what_is_rewarded(tiny_wan: Path, tmp_path: Path, preset: str) -> None:
+    """Brightness rises by several of its own deviations between films of one prompt."""
+    recipe = small_grpo(preset, steps=40, updates=1)
+    recipe = replace(recipe, loop=replace(recipe.loop, lr=3e-3, sample_every=1000), guidance=1.0)
+    small_run(recipe, tiny_wan, tmp_path / "run").trainer.train(report=_quiet)
+    seen = [row["reward_vq"] for row in _rows(tmp_path / "run")]
+    assert np.mean(seen[-8:]) > np.mean(seen[:8]) + 3 * np.std(seen[:8]) / np.sqrt(8)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_goes_on_to_the_bit(tiny_wan: Path, tmp_path: Path, preset: str) -> None:
+    """Four updates at once, and two with two more after a restart, are one run: weights, average, optimizer, memory."""
+    recipe = small_grpo(preset)
+    small_run(recipe, tiny_wan, tmp_path / "whole").train()
+    first = small_run(recipe, tiny_wan, tmp_path / "parted")
+    first.trainer.sample()
+    first.trainer.train(until=2, report=_quiet)
+    again = small_run(recipe, tiny_wan, tmp_path / "parted", resume=True)
+    again.train()
+    assert again.trainer.step == 4
+    assert_same_state(tmp_path / "whole", tmp_path / "parted")
+    one, two = ((tmp_path / f / "validation.jsonl").read_text() for f in ("whole", "parted"))
+    assert one == two
+
+
+def test_a_checkpoint_is_only_taken_between_rollouts(tiny_wan: Path, tmp_path: Path) -> None:
+    """Within a rollout its films would be lost: an end in the middle saves nothing, nor does the clock."""
+    recipe = small_grpo()
+    recipe = replace(recipe, loop=replace(recipe.loop, checkpoint_minutes=0.0))
+    run = small_run(recipe, tiny_wan, tmp_path / "run")
+    run.trainer.train(until=1, report=_quiet)
+    assert not checkpoints(tmp_path / "run")
+    run.trainer.train(report=_quiet)
+    assert [c.name for c in checkpoints(tmp_path / "run")] == ["step-2", "step-4"]
+
+
+def test_the_ratio_is_one_before_the_first_update_and_not_after(tiny_wan: Path, tmp_path: Path) -> None:
+    """The first update of a rollout is on policy to rounding; the second, by other weights, is not."""
+    run = small_run(small_grpo(), tiny_wan, tmp_path / "run")
+    run.trainer.train(report=_quiet)
+    apart = [row["apart"] for row in _rows(tmp_path / "run")]
+    assert max(apart[0], apart[2]) < 1e-6 < min(apart[1], apart[3])
+    assert all(row["kl"] >= 0 for row in _rows(tmp_path / "run"))
+    assert _rows(tmp_path / "run")[3]["kl"] > 0
+
+
+@pytest.mark.parametrize("trust", [Clip(), Guard(), Divergence()])
+def test_a_replay_that_differs_from_its_rollout_is_refused(
+    tiny_wan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust: Any
+) -> None:
+    """Velocities that are off by a hundredth, as another precision would have them, start no run."""
+    recipe = small_grpo()
+    assert isinstance(recipe.policy.method, DrawnSteps)
+    method = replace(recipe.policy.method, trust=trust)
+    run = small_run(replace(recipe, policy=replace(recipe.policy, method=method)), tiny_wan, tmp_path / "run")
+    true = run.policy.backend.velocity
+    made = run.policy.replay
+
+    def roughly(*arguments: Any) -> torch.Tensor:
+        velocity = true(*arguments)
+        return velocity + 0.05 * velocity.roll(1, -1)
+
+    def replayed(*arguments: Any) -> Any:
+        monkeypatch.setattr(run.policy.backend, "velocity", roughly)
+        return made(*arguments)
+
+    monkeypatch.setattr(run.policy, "replay", replayed)
+    with pytest.raises(DriftError, match="rollout and replay differ in precision"):
+        run.trainer.train(report=_quiet)
+    assert not checkpoints(tmp_path / "run")
+
+
+def _sometimes_nan(frames: NDArray[np.uint8]) -> float:
+    return float("nan") if frames.mean() > 0 else 0.0
+
+
+def test_a_reward_that_is_no_number_stops_the_run_by_name(tiny_wan: Path, tmp_path: Path) -> None:
+    """With the reward, the prompt and the seed; it is never a zero."""
+    run = small_run(small_grpo(), tiny_wan, tmp_path / "run", reward=_sometimes_nan)
+    with pytest.raises(RewardError, match=r"'measure' gave no score for film .*seed \d+.*it is nan"):
+        run.trainer.train(report=_quiet)
+
+
+def test_groups_that_say_nothing_are_dropped_and_counted(tiny_wan: Path, tmp_path: Path) -> None:
+    """A reward that is the same for all films teaches nothing: no weight moves but by decay."""
+    recipe = small_grpo(steps=2)
+    recipe = replace(recipe, policy=replace(recipe.policy, weight_decay=0.0))
+    run = small_run(recipe, tiny_wan, tmp_path / "run", reward=lambda _: 1.0)
+    before = {n: p.detach().clone() for n, p in run.module.named_parameters()}
+    run.trainer.train(report=_quiet)
+    assert [row["dropped"] for row in _rows(tmp_path / "run")] == [2, 2]
+    assert all(torch.equal(p, before[n]) for n, p in run.module.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        (lambda f: np.repeat(f[:1], len(f), axis=0), "are frozen"),
+        (lambda f: np.full_like(f, 90) + 9 * np.arange(len(f), dtype=np.uint8)[:, None, None, None], "of one colour"),
+    ],
+)
+def test_a_collapse_stops_the_run_before_it_is_learnt(
+    tiny_wan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoilt: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+    words: str,
+) -> None:
+    """Frozen films, and films of one colour; the checkpoint before stays."""
+    recipe = small_grpo()
+    recipe = replace(recipe, loop=replace(recipe.loop, checkpoint_minutes=0.0))
+    run = small_run(recipe, tiny_wan, tmp_path / "run")
+    run.trainer.train(until=2, report=_quiet)
+    decode = run.policy.engine.family.decode
+    monkeypatch.setattr(
+        run.policy.engine.family, "decode", lambda latents: torch.from_numpy(spoilt(decode(latents).numpy()))
+    )
+    with pytest.raises(CollapsedPolicyError, match=words):
+        run.trainer.train(report=_quiet)
+    assert [c.name for c in checkpoints(tmp_path / "run")] == ["step-2"]
+
+
+def test_validation_keeps_the_best_and_stops_in_time(tiny_wan: Path, tmp_path: Path) -> None:
+    """A policy that is taught darkness is best before it began, by a judge of brightness: patience ends the run."""
+    recipe = small_grpo(steps=20)
+    recipe = replace(recipe, validation=replace(recipe.validation, patience=2))
+    run = small_run(recipe, tiny_wan, tmp_path / "run", reward=lambda f: -brightness(f))
+    run.validator.rewards = [replace(run.validator.rewards[0], name="light", value=brightness)]  # pyright: ignore
+    run.trainer.sample()
+    run.validator.looks[0] = replace(run.validator.looks[0], score=1e9)
+    run.trainer.train(report=_quiet)
+    assert run.trainer.step == 4
+    best = run.validator.best
+    assert best is not None
+    assert best.step == 0
+    manifest = json.loads((tmp_path / "run" / "best" / "manifest.json").read_text())
+    assert manifest["step"] == 0
+    assert manifest["data"]["prompts"] == 5
+    assert manifest["rewards"][0].startswith("measure ")
+
+
+def test_a_lora_learns_on_attention_and_stock_diffusers_loads_it(tiny_wan: Path, tmp_path: Path) -> None:
+    """The published form for Wan: an adapter of attention alone, written beside the merged model."""
+    lora = Lora(rank=4, alpha=8, targets=ATTENTION)
+    run = small_run(small_grpo(steps=2, lora=lora), tiny_wan, tmp_path / "run")
+    assert all("lora" in name and "attn" in name for name, _ in run.module.named_parameters())
+    run.train()
+    assert WanPipeline.from_pretrained(tmp_path / "run" / "best").transformer is not None
+    pipe = WanPipeline.from_pretrained(tiny_wan)
+    pipe.load_lora_weights(tmp_path / "run" / "best-lora")
+    assert (tmp_path / "run" / "samples" / "policy-000000.png").is_file()
+
+
+def test_another_run_is_not_gone_on_with(tiny_wan: Path, tmp_path: Path) -> None:
+    """Without --resume a folder with a run is refused; with it, one of another recipe is told apart."""
+    recipe = small_grpo(steps=2)
+    small_run(recipe, tiny_wan, tmp_path / "run").train()
+    with pytest.raises(CheckpointError, match="go on with it by --resume"):
+        small_run(recipe, tiny_wan, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="holds a run with recipe"):
+        small_run(small_grpo(steps=4), tiny_wan, tmp_path / "run", resume=True).train()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"preset": "magic"}, "preset 'magic' is unknown"),
+        ({"recipe": "magic"}, "recipe 'magic' is unknown"),
+        ({"trust": "magic"}, "trust region 'magic' is unknown"),
+        ({"preset": "nft", "kl": 0.1}, "--kl is about drawn steps"),
+        ({"trust": "guard", "kl": 0.1}, "--kl goes with --trust clip or kl"),
+        ({"preset": "flow", "rectification": False}, "no rectification to leave out"),
+        ({"preset": "mix", "iso_temporal": False}, "does not draw one step a film"),
+        ({"steps": 3, "updates": 2}, "3 steps end within a rollout"),
+        ({"group": 1}, "a group of 1 has nothing to compare"),
+        ({"prompts_per_rollout": 3, "updates": 2}, "3 groups do not divide into 2 updates"),
+        ({"reward": ["beauty"]}, "reward 'beauty' is neither"),
+        ({"reward": ["ta=-1"]}, "must be above 0"),
+        ({"reward": ["ta"], "validate_by": ["held-out"]}, "the held-out judge chooses nothing"),
+        ({"prompts": "nowhere.txt"}, "nowhere.txt is no file of prompts"),
+        ({"model": "nowhere"}, "nowhere"),
+    ],
+)
+def test_mistakes_get_a_sentence(tiny_wan: Path, tmp_path: Path, arguments: dict[str, Any], sentence: str) -> None:
+    """What the command line turns into one sentence and exit code 2."""
+    with pytest.raises(ValueError, match=sentence):
+        grpo(**{"model": str(tiny_wan), "out": tmp_path / "run", **arguments})
+
+
+def test_the_size_of_an_update_is_told_with_its_floor(tiny_wan: Path, tmp_path: Path) -> None:
+    """Prompts x films, and a warning where fewer are learnt from than ever worked."""
+    told = small_run(small_grpo(), tiny_wan, tmp_path / "run").effective_batch()
+    assert told.startswith("flash: 2 prompts x 4 films = 8 a rollout, in 2 updates, on 1 rank; fewer than the 96")

@@ -1,0 +1,110 @@
+"""Policy optimisation on two gloo processes: one policy on both, and the policy that one process has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from post_train.checkpoint import checkpoints
+from post_train.lora import ATTENTION, Lora
+from post_train.policy.plan import MismatchedGroupError
+from tests.post_train.policy.small_grpo import small_grpo, small_run
+
+ROOT = Path(__file__).parents[3]
+_WORKER = """
+import json, sys
+from pathlib import Path
+import torch
+from post_train.distributed import leave_ranks, start_ranks
+from post_train.lora import ATTENTION, Lora
+from post_train.policy.plan import MismatchedGroupError
+from tests.post_train.policy.small_grpo import small_grpo, small_run
+
+torch.set_num_threads(1)
+model, root = (Path(a) for a in sys.argv[1:3])
+ranks = start_ranks(torch.device("cpu"))
+told = {}
+
+def digest(run):
+    return [float(p.full_tensor().double().sum()) for p in run.module.parameters()]
+
+for name, recipe in {
+    "flash": small_grpo(steps=4),
+    "nft": small_grpo("nft", steps=2),
+    "lora": small_grpo("dance", steps=2, lora=Lora(rank=4, alpha=8, targets=ATTENTION)),
+}.items():
+    run = small_run(recipe, model, root / name, ranks=ranks)
+    run.train()
+    told[name] = digest(run)
+    told[name + " looks"] = [look.score for look in run.validator.looks]
+other = small_run(small_grpo(steps=2), model, root / "other", ranks=ranks)
+other.task.seed += ranks.rank
+try:
+    other.trainer.train(report=print)
+except MismatchedGroupError as error:
+    told["apart"] = str(error)
+(root / f"rank-{ranks.rank}.json").write_text(json.dumps(told))
+leave_ranks(ranks)
+"""
+
+
+@pytest.fixture(scope="module")
+def together(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """The folder of runs that two ranks made, and what each tells of them."""
+    root = tmp_path_factory.mktemp("ranks")
+    (root / "worker.py").write_text(_WORKER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, str(root / "worker.py"), str(tiny_wan), str(root)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return root, [json.loads((root / f"rank-{r}.json").read_text()) for r in (0, 1)]
+
+
+def test_ranks_hold_one_policy(together: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Gradients are synchronised: whole weights and validations are the same on both."""
+    _, (first, second) = together
+    for what in ("flash", "nft", "lora"):
+        assert first[what] == second[what]
+        assert first[f"{what} looks"] == second[f"{what} looks"]
+
+
+@pytest.mark.parametrize("what", ["flash", "nft", "lora"])
+def test_two_ranks_equal_one_process(
+    tiny_wan: Path, together: tuple[Path, list[dict[str, Any]]], tmp_path: Path, what: str
+) -> None:
+    """The same rollouts, advantages over all films, and update: equal weights, by AdamW to a hundredth of their way."""
+    root, _ = together
+    recipe = {
+        "flash": small_grpo(steps=4),
+        "nft": small_grpo("nft", steps=2),
+        "lora": small_grpo("dance", steps=2, lora=Lora(rank=4, alpha=8, targets=ATTENTION)),
+    }[what]
+    alone = small_run(recipe, tiny_wan, tmp_path / what)
+    start = {n: p.detach().clone() for n, p in alone.module.named_parameters()}
+    alone.train()
+    one, two = (load_file(checkpoints(r)[-1] / "weights.safetensors") for r in (tmp_path / what, root / what))
+    assert one.keys() == two.keys()
+    moved = torch.cat([(v - start[n]).flatten() for n, v in one.items()])
+    apart = torch.cat([(v - two[n]).flatten() for n, v in one.items()])
+    assert float(apart.norm()) < 0.01 * float(moved.norm())
+
+
+def test_ranks_that_would_make_other_films_are_refused(together: tuple[Path, list[dict[str, Any]]]) -> None:
+    """A rank with another seed plans other groups; both stop with the same sentence."""
+    _, (first, second) = together
+    assert first["apart"] == second["apart"]
+    assert "ranks have planned different rollouts" in first["apart"]
+    assert issubclass(MismatchedGroupError, ValueError)

@@ -112,7 +112,8 @@ def shard(model: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     for block in blocks:
         fully_shard(block, mesh=ranks.mesh)
-    fully_shard(model, mesh=ranks.mesh)
+    # By default the outermost part stays together for a backward pass, which films that are only made never have.
+    fully_shard(model, mesh=ranks.mesh, reshard_after_forward=True)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -33,13 +33,16 @@ class Changes:
     checkpoint_minutes: float | None
     validate_every: int | None
     validation_count: int | None
+    most_forwards: int | None
 
 
 def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
     """`recipe` as the command line changes it; ValueError for what does not go together."""
     c, policy, loop = changes, recipe.policy, recipe.loop
     rollouts = replace(policy.rollouts, **_given(prompts=c.prompts_per_rollout, size=c.group))
-    policy = replace(policy, rollouts=rollouts, method=_method(recipe, c), **_given(updates=c.updates))
+    policy = replace(
+        policy, rollouts=rollouts, method=_method(recipe, c), **_given(updates=c.updates, most_forwards=c.most_forwards)
+    )
     validation = replace(recipe.validation, **_given(every=c.validate_every, prompts=c.validation_count))
     steps = c.steps or loop.steps
     if steps % policy.updates:

@@ -38,6 +38,7 @@ _Out = Annotated[Path | None, typer.Option(help="The run's folder.", show_defaul
 _Trust = Annotated[
     str | None, typer.Option(help="clip, kl, dual-kl, guard or divergence.", show_default="the preset's")
 ]
+_Forwards = Annotated[int | None, typer.Option(min=1, help="End after so many rows computed, trained ones thrice.")]
 _Kl = Annotated[float | None, typer.Option(min=0, help="KL to the reference, with trust clip or kl.")]
 _Lora = Annotated[
     int | None,
@@ -72,6 +73,7 @@ def grpo(
     validation_count: Annotated[
         int | None, typer.Option(min=0, help="Validation prompts; 0 for no validation.")
     ] = None,
+    most_forwards: _Forwards = None,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Minutes between checkpoints.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
@@ -166,6 +168,16 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
     finally:
         panel.close()
         leave_ranks(ranks)
+
+
+def curves(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of `train grpo`.")],
+    out: Annotated[Path, typer.Option(help="Where curves.md and curves.png go.")] = Path("runs/curves"),
+) -> None:
+    """Hold runs of `train grpo` against one another: validation gains against what training had cost."""
+    from post_train.policy.curves import write_curves  # noqa: PLC0415  when called
+
+    typer.echo(write_curves(runs, out))
 
 
 def main() -> None:

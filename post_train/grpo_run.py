@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +88,7 @@ class GrpoRun:
             audience.validating,
             audience.validation_prompts,
             ranks=ranks,
+            forwards=lambda: self.policy.forwards,
             keep_best=self._keep_best,
             report=self.report,
         )
@@ -146,6 +146,7 @@ class GrpoRun:
         cross = use_training_attention(self.transformer)
         shard(self.transformer, list(self.transformer.blocks), self.ranks)
         family = Wan(replace(encoders.parts, transformer=self.transformer), self.ranks.device)
+        family.use_vae_operators()
         d = self.card.defaults
         texts = [*self.prompts.texts, *self.audience.validation_prompts, d.negative_prompt]
         longest = max(len(encoders.parts.tokenizer(text).input_ids) for text in texts)
@@ -197,8 +198,8 @@ class GrpoRun:
         return {
             "recipe": recipe.name,
             "preset": recipe.preset,
-            "recipe_hash": recipe_hash(recipe),
-            "recipe_content": json.loads(json.dumps(asdict(recipe), default=str)),
+            "recipe_hash": self._recipe_hash,
+            "recipe_content": described(recipe),
             "parent": self.digests.whole,
             "parent_name": self.card.name,
             "data": {
@@ -214,7 +215,11 @@ class GrpoRun:
 
     def _identity(self) -> str:
         rewards = " ".join(self.audience.panel.digests)
-        return recipe_hash(_Identity(recipe_hash(self.recipe), self.digests.whole, self.prompts.version, rewards))
+        return recipe_hash(_Identity(self._recipe_hash, self.digests.whole, self.prompts.version, rewards))
+
+    @property
+    def _recipe_hash(self) -> str:
+        return recipe_hash(_Content(described(self.recipe)))
 
     def _check_continued(self) -> None:
         """CheckpointError that tells what differs when the folder holds a run of another recipe, parent, or prompts."""
@@ -238,11 +243,25 @@ class GrpoRun:
 
 
 @dataclass(frozen=True, slots=True)
+class _Content:
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
 class _Identity:
     recipe: str
     parent: str
     prompts: str
     rewards: str
+
+
+def described(value: Any) -> Any:
+    """A recipe as JSON. Every part tells its kind: two methods may have the same numbers."""
+    if is_dataclass(value):
+        return {"kind": type(value).__name__, **{f.name: described(getattr(value, f.name)) for f in fields(value)}}
+    if isinstance(value, list | tuple):
+        return [described(item) for item in value]
+    return value
 
 
 def _silent(_line: str) -> None:

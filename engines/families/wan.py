@@ -102,6 +102,7 @@ class Wan:
         # By transformer, once a package's parts are in place.
         self._steps: dict[int, CompiledPart] = {}
         self._decoder: CompiledPart | None = None
+        self._whole_clips = False
 
     def latent_shape(self, spec: VideoSpec) -> tuple[int, int, int, int]:
         config = self.parts.vae.config
@@ -111,7 +112,12 @@ class Wan:
 
     def use_operators(self) -> None:
         self._slots = {id(t): slot for t, slot in zip(self._experts, use_operators(*self._experts), strict=True)}
+        self.use_vae_operators()
+
+    def use_vae_operators(self) -> None:
+        """Have our operators decode, and clips that fit in one pass: for who brings a transformer of his own."""
         use_vae_operators(self.parts.vae)
+        self._whole_clips = True
 
     @torch.inference_mode()
     def parts_to_compile(
@@ -171,7 +177,7 @@ class Wan:
         whole = not tiled and whole_clip.decoding_bytes(vae, latents.shape) <= _WHOLE_CLIP_BYTES
         if self._decoder is not None and whole and latents.shape[2] >= DECODED_FRAMES:
             video_1CFHW = self._decoder(latents)
-        elif self._slots and whole:
+        elif self._whole_clips and whole:
             video_1CFHW = whole_clip.decode(vae, latents)
         else:
             with _tiling(vae, max(latents.shape[3:])) if tiled else nullcontext():

@@ -50,7 +50,7 @@ class LearningBackend(EagerBackend):
     ) -> None:
         super().__init__(family)
         self._transformer, self._cross = transformer, cross
-        self._forward = forward or transformer
+        self._forward = transformer if forward is None else forward
         self._precision: Precision = precision
         self._columns = columns
 
@@ -67,8 +67,13 @@ class LearningBackend(EagerBackend):
     def velocity(self, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, condition: KeptText) -> torch.Tensor:
         device = latents_BCTHW.device
         self._cross.bias = condition.bias
-        bf16 = self._precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        bf16, wanted = self._precision == "bf16", torch.is_grad_enabled()
+        # FSDP keeps the weights that it brought together, and those of inference mode could never be learnt again.
+        with (
+            torch.inference_mode(mode=False),
+            torch.set_grad_enabled(wanted),
+            torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False),
+        ):
             out = self._forward(
                 latents_BCTHW.to(self._transformer.dtype if bf16 else torch.float32),
                 timestep.to(device).reshape(1),

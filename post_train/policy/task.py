@@ -27,7 +27,7 @@ from post_train.policy.plan import RolloutPlan, Rollouts, check_ranks_agree, pla
 from post_train.policy.rollout import Policy, RolledOut
 from post_train.policy.selectors import OneStep
 from post_train.policy.snapshots import Weights, swapped
-from post_train.rewards.base import Film
+from post_train.rewards.base import Film, Score
 
 _CHECKED = 16  # draws that the check at a run's start replays
 _FORWARD = OneStep(share=1.0)  # on the forward process nothing draws; a plan wants a choice all the same
@@ -42,7 +42,8 @@ class PolicyConfig:
     """How a policy learns. A rollout is learnt from in `updates` optimizer steps, each of a part of its groups.
 
     `rollout_batch` films are made at once and `micro_batch` draws replayed at once. `drift_share` of the trust region's
-    range is what the ratio may be off at the start of a run.
+    range is what the ratio may be off at the start of a run. A run ends when it has computed `most_forwards` rows, one
+    with gradients counted as three: methods compare at equal cost.
     """
 
     method: Method
@@ -53,6 +54,7 @@ class PolicyConfig:
     micro_batch: int = 8
     drift_share: float = 0.25
     weight_decay: float = 1e-4
+    most_forwards: int | None = None
 
     def __post_init__(self) -> None:
         if self.updates < 1 or self.rollouts.prompts % self.updates:
@@ -124,7 +126,9 @@ class PolicyTask:
 
     @property
     def finished(self) -> bool:
-        return self.at_rest and self.validation.finished
+        most = self.config.most_forwards
+        spent = most is not None and self.policy.forwards >= most
+        return self.at_rest and (spent or self.validation.finished)
 
     def optimizer(self, lr: float) -> Optimizer:
         trained = list(self.module.parameters())
@@ -182,7 +186,7 @@ class PolicyTask:
             plan=plan,
             advantages=found,
             items=tuple(items),
-            figures=self._figures(films, rewards, found) | {"forwards": float(self.policy.forwards - before)},
+            figures=self._figures(films, rewards, found, scores) | {"forwards": float(self.policy.forwards - before)},
         )
 
     def _films(self, plan: RolloutPlan, own: slice) -> tuple[list[NDArray[np.uint8]], list[RolledOut]]:
@@ -239,8 +243,9 @@ class PolicyTask:
         factors = dict(zip(indices, self.learner.weights([i for _, i in indices]), strict=True)) if indices else {}
         own = [item for item in experience.items if wanted[item.draw.film]]
         parts = self._padded(by_step([item.draw.index for item in own], self.config.micro_batch))
-        if indices and not parts:  # others learn from theirs, and wait for this rank's part in every call
-            own, parts = list(experience.items[:1]), [[0]] * self.ranks.most(0)
+        own = own or list(
+            experience.items[:1]
+        )  # which counts nothing, but is computed where other ranks compute theirs
         figures = {k: v / max(1, len(parts)) for k, v in experience.figures.items()}
         for at, places in enumerate(parts):
             items = [own[p] for p in places]
@@ -270,9 +275,12 @@ class PolicyTask:
         return [(film, index) for film, index in everywhere if wanted[film]]
 
     def _padded(self, parts: list[list[int]]) -> list[list[int]]:
-        """As many parts on every rank; `_real` of them are this one's own, and the rest count nothing."""
-        self._real = len(parts)
-        return [*parts, *parts[-1:] * (self.ranks.most(len(parts)) - len(parts))]
+        """As many parts on every rank, for each waits for the others in every call of the model.
+
+        `_real` of them are this rank's own, and the rest count nothing.
+        """
+        self._real, most = len(parts), self.ranks.most(len(parts))
+        return [*parts, *(parts[-1:] or [[0]]) * (most - len(parts))]
 
     def _gradient_norm(self, loss: Tensor) -> float:
         """Of the last weight matrix alone: a part's whole gradient would cost a second backward pass."""
@@ -281,14 +289,22 @@ class PolicyTask:
         return float(gradient.norm())
 
     def _figures(
-        self, films: Sequence[NDArray[np.uint8]], rewards: NDArray[np.float32], found: Advantages
+        self,
+        films: Sequence[NDArray[np.uint8]],
+        rewards: NDArray[np.float32],
+        found: Advantages,
+        scores: Sequence[Sequence[Score]],
     ) -> dict[str, float]:
         names = [f"reward_{d.value}" for d in self.panel.dimensions]
         means = dict(zip(names, rewards.mean(axis=0).tolist(), strict=True))
         size = self.config.rollouts.size
         groups = [films[i : i + size] for i in range(0, len(films), size)]
         (spread,) = self.ranks.mean([diversity(groups)])
-        return {**means, "dropped": float(found.dropped), "diversity": spread}
+        told = {**means, "dropped": float(found.dropped), "diversity": spread}
+        moving = [score.parts["dynamic_degree"] for row in scores for score in row if "dynamic_degree" in score.parts]
+        if moving:
+            (told["dynamic_degree"],) = self.ranks.mean([float(np.mean(moving))])
+        return told
 
     @property
     def _device(self) -> torch.device:

@@ -39,13 +39,18 @@ class ValidationConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One look: each dimension's mean, and `score`, the mean sum of all in deviations of the first look's films."""
+    """One look: each dimension's mean, and `score`, the mean sum of all in deviations of the first look's films.
+
+    `totals` are those sums a prompt; `forwards` is what training had cost until then.
+    """
 
     step: int
     score: float
     means: dict[str, float]
     dynamic_degree: float | None
     frozen: float
+    totals: list[float]
+    forwards: int
 
 
 @dataclass(slots=True)
@@ -65,12 +70,13 @@ class Validator(Validation):
         prompts: Sequence[str],
         *,
         ranks: Ranks,
+        forwards: Callable[[], int],
         keep_best: Callable[[int], None],
         report: Callable[[str], None],
     ) -> None:
         self.config, self.engine, self.rewards = config, engine, list(rewards)
         self.prompts, self.ranks = list(prompts)[: config.prompts], ranks
-        self._keep_best, self._report = keep_best, report
+        self._forwards, self._keep_best, self._report = forwards, keep_best, report
         self._history = _History()
 
     @property
@@ -99,11 +105,20 @@ class Validator(Validation):
             self._history.scale = dict(zip(names, pairs, strict=True))
         means = values.mean(axis=0)
         told = dict(zip(names, means.tolist(), strict=False))
-        scale = self._history.scale
-        score = sum((told[n] - scale[n][0]) / scale[n][1] for n in names)
+        scale = np.array([self._history.scale[name] for name in names])
+        totals = ((values[:, : len(names)] - scale[:, 0]) / scale[:, 1]).sum(axis=1)
+        score = float(totals.mean())
         dynamic = None if np.isnan(means[-2]) else float(means[-2])
         before = self.best
-        look = Measured(step=step, score=score, means=told, dynamic_degree=dynamic, frozen=float(means[-1]))
+        look = Measured(
+            step=step,
+            score=score,
+            means=told,
+            dynamic_degree=dynamic,
+            frozen=float(means[-1]),
+            totals=totals.tolist(),
+            forwards=self._forwards(),
+        )
         self.looks.append(look)
         if self.ranks.first:
             write_sheet(folder / f"policy-{step:06d}.png", list(zip(self.prompts, frames, strict=False))[:_SHOWN])

@@ -1,4 +1,4 @@
-"""Policy optimisation cut down to what a test runs in seconds: the tiny random Wan, small groups, a reward of one line."""
+"""Policy optimisation cut down to what a test runs in seconds: the tiny random Wan, small groups, a simple reward."""
 
 from __future__ import annotations
 

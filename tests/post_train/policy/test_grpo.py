@@ -15,15 +15,17 @@ from diffusers import WanPipeline
 from numpy.typing import NDArray
 
 from post_train.checkpoint import CheckpointError, checkpoints
-from post_train.grpo_command import grpo
+from post_train.grpo_command import curves, grpo
 from post_train.lora import ATTENTION, Lora
 from post_train.policy.collapse import CollapsedPolicyError
+from post_train.policy.curves import read_curve
 from post_train.policy.methods import DrawnSteps
 from post_train.policy.task import DriftError
 from post_train.policy.trust import Clip, Divergence, Guard
+from post_train.policy.weights import Weighting
 from post_train.recipes.grpo import PRESETS
 from post_train.rewards.base import RewardError
-from tests.post_train.policy.small_grpo import brightness, small_grpo, small_run
+from tests.post_train.policy.small_grpo import Measure, brightness, small_grpo, small_run
 from tests.post_train.run_states import assert_same_state
 
 
@@ -35,7 +37,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("preset", ["flash", "nft"])
+@pytest.mark.parametrize("preset", ["flash", pytest.param("nft", marks=pytest.mark.long)])
 def test_a_policy_learns_what_is_rewarded(tiny_wan: Path, tmp_path: Path, preset: str) -> None:
     """Brightness rises by several of its own deviations between films of one prompt."""
     recipe = small_grpo(preset, steps=40, updates=1)
@@ -163,7 +165,7 @@ def test_validation_keeps_the_best_and_stops_in_time(tiny_wan: Path, tmp_path: P
     recipe = small_grpo(steps=20)
     recipe = replace(recipe, validation=replace(recipe.validation, patience=2))
     run = small_run(recipe, tiny_wan, tmp_path / "run", reward=lambda f: -brightness(f))
-    run.validator.rewards = [replace(run.validator.rewards[0], name="light", value=brightness)]  # pyright: ignore
+    run.validator.rewards = [Measure("light", brightness)]
     run.trainer.sample()
     run.validator.looks[0] = replace(run.validator.looks[0], score=1e9)
     run.trainer.train(report=_quiet)
@@ -187,6 +189,34 @@ def test_a_lora_learns_on_attention_and_stock_diffusers_loads_it(tiny_wan: Path,
     pipe = WanPipeline.from_pretrained(tiny_wan)
     pipe.load_lora_weights(tmp_path / "run" / "best-lora")
     assert (tmp_path / "run" / "samples" / "policy-000000.png").is_file()
+
+
+def test_runs_compare_at_equal_cost(tiny_wan: Path, tmp_path: Path) -> None:
+    """A run ends behind so many rows; the table tells each arm's gain with its interval and what reaching one cost."""
+    whole = small_grpo(steps=40, updates=1)
+    flat = replace(whole.policy.method, weighting=Weighting.EQUAL)  # pyright: ignore[reportCallIssue]
+    for name, recipe in {
+        "flash": whole,
+        "flat": replace(whole, policy=replace(whole.policy, method=flat)),
+        "flow": replace(small_grpo("flow", steps=40, updates=1)),
+    }.items():
+        bounded = replace(recipe, policy=replace(recipe.policy, most_forwards=400))
+        run = small_run(bounded, tiny_wan, tmp_path / name)
+        run.train()
+        assert 400 <= run.policy.forwards < 400 + 500
+        assert run.trainer.step < 40
+    curves(runs=[tmp_path / n for n in ("flash", "flat", "flow")], out=tmp_path / "curves")
+    text = (tmp_path / "curves" / "curves.md").read_text()
+    arms = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:]
+    assert arms == ["flash", "flash, without rectification", "flow"]
+    assert "2 prompts" in text
+    assert (tmp_path / "curves" / "curves.png").is_file()
+    looks = read_curve(tmp_path / "flash").looks
+    assert [look["step"] for look in looks[:2]] == [0, 2]
+    gain = read_curve(tmp_path / "flash").gain_at(looks[1])
+    assert gain.mean == pytest.approx(looks[1]["score"] - looks[0]["score"])
+    with pytest.raises(ValueError, match="is no run of policy optimisation"):
+        read_curve(tmp_path)
 
 
 def test_another_run_is_not_gone_on_with(tiny_wan: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A policy's films are the serving loop's, and their replay is the same function: the ratio is one before any update."""
+"""A policy's films are the serving loop's, and their replay is the same function: a ratio of one before an update."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_one_draw_changes_the_film_and_its_noise_decides_how(policy: Policy) -> 
 
 
 def test_forwards_are_counted(tiny_wan: Path, tmp_path: Path) -> None:
-    """`flash` costs at most a third of `flow` an update at twenty steps, counted in forward passes with gradients at 3."""
+    """At twenty steps `flash` costs at most a third of `flow`, in forward passes where those with gradients count 3."""
     counts = {}
     for preset in ("flash", "flow"):
         recipe = replace(small_grpo(preset, steps=2), sampling_steps=20)

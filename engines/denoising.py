@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engines.backends import Backend
-from engines.family import EncodedText, Family, empty_text, joined
+from engines.family import EncodedText, Family, PromptEncoder, empty_text, joined
 from engines.samplers import Sampler, SamplerState, find_sampler
 from engines.samplers.guidance import Velocity
 from engines.samplers.stochastic import GaussianStep, Transition
@@ -41,12 +41,12 @@ class Denoising:
         return self.state.index == self.state.schedule.num_steps
 
 
-def encode_batch(family: Family, requests: Sequence[GenerationRequest], bucket: int) -> EncodedText:
+def encode_batch(encoder: PromptEncoder, requests: Sequence[GenerationRequest], bucket: int) -> EncodedText:
     """The text of a batch in the layout above; unguided requests have no unconditional half."""
     halves = [[request.prompt for request in requests]]
     if requests[0].guided:
         halves.append([request.negative_prompt for request in requests])
-    encoded = [family.encode(prompts) for prompts in halves]
+    encoded = [encoder.encode(prompts) for prompts in halves]
     empty = bucket - len(requests)
     if empty:
         encoded = [joined([half, empty_text(half, empty)]) for half in encoded]

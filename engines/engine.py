@@ -22,6 +22,7 @@ from engines.family import Family
 from engines.limits import check_request
 from engines.package import is_package
 from engines.package_loading import open_package
+from engines.prompt_cache import PromptCache
 from engines.threads import apply_threads
 from engines.types import (
     CancelledEvent,
@@ -67,6 +68,7 @@ class Engine:
         self.card = card
         self._family = family
         self._backend = backend
+        self._prompts = PromptCache(family)
         self._pad_batch_to = pad_batch_to
         self._clock = clock
 
@@ -127,7 +129,7 @@ class Engine:
 
         yield from self._enter("encode", members, rung)
         with clock.measure("encode"):
-            text = denoising.encode_batch(self._family, requests, bucket)
+            text = denoising.encode_batch(self._prompts, requests, bucket)
 
         yield from self._enter("denoise", members, rung)
         with clock.measure("denoise"):

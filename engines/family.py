@@ -42,10 +42,20 @@ def empty_text(like: EncodedText, rows: int) -> EncodedText:
     return EncodedText(embeds=like.embeds.new_zeros((rows, *like.embeds.shape[1:])), lengths=(0,) * rows)
 
 
+class PromptEncoder(Protocol):
+    """Whatever turns prompts into embeddings: a family, or what remembers for one."""
+
+    def encode(self, prompts: Sequence[str]) -> EncodedText:
+        """As `Family.encode`."""
+        ...
+
+
 class Family(Protocol):
     """A loaded model. No row of any batch may influence another; nothing here keeps state between calls."""
 
     device: torch.device
+    text_columns: int
+    """L of every batch that `encode` gives."""
 
     def latent_shape(self, spec: VideoSpec) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of such a film."""

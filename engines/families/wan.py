@@ -90,6 +90,8 @@ class WanCondition:
 class Wan:
     """A Wan model ready to be driven; see `engines.family.Family` for the promises."""
 
+    text_columns = MAX_TOKENS
+
     def __init__(self, parts: WanParts, device: torch.device) -> None:
         self.parts = parts
         self.device = device

@@ -18,6 +18,7 @@ _MAKING = (
     "denoising.py",
     "components.py",
     "family.py",
+    "prompt_cache.py",
     "row_exact.py",
     "families",
     "samplers",

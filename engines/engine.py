@@ -50,6 +50,7 @@ Watch = Callable[[int, torch.Tensor], None]
 class Engine:
     """One model on one device. Not for two threads at once; a process has one engine.
 
+    No call of the transformer has more than `max_rows` rows, where something was compiled for so many.
     With `pad_batch_to` every batch is computed with that many rows, so that a film is the same to the last bit whether
     it shares its batch or not. Without it, films of batches of different size agree within 1e-5.
     """
@@ -61,6 +62,7 @@ class Engine:
         family: Family,
         backend: Backend,
         pad_batch_to: int | None = None,
+        max_rows: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         if pad_batch_to is not None and pad_batch_to < 1:
@@ -70,6 +72,7 @@ class Engine:
         self._backend = backend
         self._prompts = PromptCache(family)
         self._pad_batch_to = pad_batch_to
+        self._max_rows = max_rows
         self._clock = clock
 
     @property
@@ -179,6 +182,12 @@ class Engine:
             )
         if len({request.request_id for request in requests}) < len(requests):
             raise InvalidRequest("request_id", "two requests of the batch have the same request_id")
+        rows = len(requests) * (2 if requests[0].guided else 1)
+        if self._max_rows is not None and rows > self._max_rows:
+            raise InvalidRequest(
+                "requests",
+                f"the batch takes {rows} rows; this engine is compiled for {self._max_rows}, two a guided film",
+            )
         for request in requests:
             check_request(request, self.card)
         keys = sorted({str(request.shape_key) for request in requests})
@@ -245,10 +254,11 @@ def load_engine(
         find_backend(backend)  # first: a wrong word should not cost minutes of reading weights
     folder = find_model(str(package_or_folder))
     if is_package(folder):
-        package = open_package(folder, backend=backend, device=device, dtype=dtype)
+        package = open_package(folder, backend=backend, device=device, dtype=dtype, films=pad_batch_to)
         prepare, device, dtype = package.prepare, package.device, package.dtype
+        max_rows = package.max_rows
     else:
-        prepare = find_backend(backend or "eager")
+        prepare, max_rows = find_backend(backend or "eager"), None
     card = read_card(folder)
     if card.family not in FAMILIES:
         raise UnknownName("model family", card.family, FAMILIES)
@@ -263,7 +273,7 @@ def load_engine(
         here = torch.empty(0, device=where).device
         use_measured(here, load_tuned(folder / TUNED_KERNELS, torch.cuda.get_device_name(here)))
     family = load_family(card, folder, device=where, dtype=DTYPES[name])
-    return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to)
+    return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to, max_rows=max_rows)
 
 
 def load_family(card: ModelCard, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Family:

@@ -27,13 +27,22 @@ class OpenPackage:
     manifest: Manifest
     device: str
     dtype: str
+    max_rows: int | None
     prepare: Callable[[Family], Backend]
 
 
 def open_package(
-    folder: Path, *, backend: str | None = None, device: str | None = None, dtype: str | None = None
+    folder: Path,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    films: int | None = None,
 ) -> OpenPackage:
-    """A verified package; PackageRefused where it may not be loaded, or is asked to be what it was not built as."""
+    """A verified package; PackageRefused where it may not be loaded, or is asked to be what it was not built as.
+
+    `films` are to be made together, each of which takes two rows when it is guided.
+    """
     here = device or ("cuda" if torch.cuda.is_available() else "cpu")
     manifest = verify(folder, host=this_host(torch.device(here), LIBRARIES))
     built = {name: str(manifest.recipe[name]) for name in ("backend", "device", "dtype")}
@@ -42,12 +51,24 @@ def open_package(
             raise PackageRefused(
                 f"the engine package {folder.name} is built for {name} {built[name]}, and {asked} was asked for"
             )
+    max_rows = _max_rows(manifest)
+    if films is not None and max_rows is not None and 2 * films > max_rows:
+        raise PackageRefused(
+            f"the engine package {folder.name} is compiled for {max_rows} rows, {max_rows // 2} guided films together, "
+            f"and batches of {films} were asked for; ask for fewer, or build it with a profile of {2 * films} rows"
+        )
     return OpenPackage(
         manifest=manifest,
         device=device or built["device"],
         dtype=built["dtype"],
+        max_rows=max_rows,
         prepare=prepared_by(manifest.backend, folder, manifest.parts),
     )
+
+
+def _max_rows(manifest: Manifest) -> int | None:
+    """The rows of one transformer call that compiled parts were made for; None where nothing is compiled."""
+    return int(manifest.recipe["profile"]["max_rows"]) if manifest.parts else None
 
 
 def prepared_by(backend: str, folder: Path, parts: Mapping[str, str]) -> Callable[[Family], Backend]:

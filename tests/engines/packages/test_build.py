@@ -14,7 +14,7 @@ import pytest
 from engines import load_engine
 from engines.building.accuracy import psnr, ssim
 from engines.card import read_card
-from engines.errors import BuildRefused, PackageRefused
+from engines.errors import BuildRefused, InvalidRequest, PackageRefused
 from engines.families.wan import Wan
 from engines.package import read_manifest
 from engines.recipes import RECIPES, find_recipe
@@ -73,6 +73,17 @@ def test_a_package_serves_under_its_own_name_and_limits(build_tiny: Build, tmp_p
     assert (card.name, card.limits.max_width, card.limits.max_frames) == ("tiny-onnxruntime", 48, 17)
     with pytest.raises(ValueError, match="width is 64; it must be from 16 to 48"):
         films(load_engine(package), request("it", width=64))
+
+
+def test_more_films_together_than_it_was_compiled_for_are_refused(package: Path, plain_package: Path) -> None:
+    """By name: when a worker would pad to so many, and when a batch has so many; eight guided films fit 16 rows."""
+    with pytest.raises(PackageRefused, match=r"compiled for 16 rows, 8 guided films together, and batches of 9"):
+        load_engine(package, pad_batch_to=9)
+    engine = load_engine(package, pad_batch_to=8)
+    assert len(films(engine, *(request(str(i), num_frames=1) for i in range(3)))) == 3
+    with pytest.raises(InvalidRequest, match="takes 18 rows; this engine is compiled for 16"):
+        load_engine(package).generate([request(str(i)) for i in range(9)])
+    load_engine(plain_package, pad_batch_to=64)
 
 
 def test_what_has_not_changed_is_not_compiled(package: Path, build_tiny: Build, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from post_train.policy.panel import Panel
 from post_train.policy.prompts import PolicyPrompts
 from post_train.policy.rollout import Policy, Sampling
 from post_train.policy.task import PolicyTask
+from post_train.policy.validation import BATCH as VALIDATION_BATCH
 from post_train.policy.validation import Validator
 from post_train.precision import Precision
 from post_train.recipes.grpo import GrpoRecipe
@@ -156,7 +157,8 @@ class GrpoRun:
             cross,
             precision=self.options.precision,
             columns=columns_for(min(longest, 511)),
-            forward=torch.compile(self.transformer, dynamic=False) if self.options.compile_model else None,
+            compiled=torch.compile(self.transformer, dynamic=False) if self.options.compile_model else None,
+            compiled_rows=self._usual_rows(),
         )
         engine = Engine(card=self.card, family=family, backend=backend)
         method = self.recipe.policy.method
@@ -170,6 +172,11 @@ class GrpoRun:
         )
         rule = method.rule if isinstance(method, DrawnSteps) else None
         return Policy(engine, backend, sampling, rule, self.ranks)
+
+    def _usual_rows(self) -> frozenset[int]:
+        """The batches that come again and again: of rollouts, replays and validation, guided or not."""
+        policy, rows = self.recipe.policy, 2 if self.recipe.guidance > 1 else 1
+        return frozenset({policy.rollout_batch * rows, policy.micro_batch * rows, VALIDATION_BATCH * 2})
 
     def _keep_best(self, step: int) -> None:
         """Writes the present weights, which are the averaged ones while a validation looks, as `best`."""

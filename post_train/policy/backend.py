@@ -35,7 +35,9 @@ class KeptText:
 class LearningBackend(EagerBackend):
     """The engine's backend of a transformer in training, with the attention that training wants.
 
-    At least `columns` text columns are kept of every prompt, so that a compiled transformer meets one shape.
+    At least `columns` text columns are kept of every prompt, lest a compiled transformer meet many shapes: `compiled`
+    computes batches of `compiled_rows`, and the transformer itself those of any other number, which come once and not
+    again.
     """
 
     def __init__(
@@ -46,11 +48,12 @@ class LearningBackend(EagerBackend):
         *,
         precision: Precision,
         columns: int,
-        forward: Callable[..., Any] | None = None,
+        compiled: Callable[..., Any] | None = None,
+        compiled_rows: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__(family)
         self._transformer, self._cross = transformer, cross
-        self._forward = transformer if forward is None else forward
+        self._compiled, self._compiled_rows = compiled, compiled_rows
         self._precision: Precision = precision
         self._columns = columns
 
@@ -74,13 +77,18 @@ class LearningBackend(EagerBackend):
             torch.set_grad_enabled(wanted),
             torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False),
         ):
-            out = self._forward(
+            out = self._computing(len(latents_BCTHW))(
                 latents_BCTHW.to(self._transformer.dtype if bf16 else torch.float32),
                 timestep.to(device).reshape(1),
                 condition.states,
                 return_dict=False,
             )[0]
         return out.float()
+
+    def _computing(self, rows: int) -> Callable[..., Any]:
+        if self._compiled is None or rows not in self._compiled_rows:
+            return self._transformer
+        return self._compiled
 
 
 def columns_for(longest: int, least: int = 0) -> int:

@@ -22,6 +22,7 @@ from post_train.policy.collapse import frozen_share
 from post_train.policy.task import Validation
 from post_train.rewards.base import Film, Reward, scored
 
+BATCH = 8
 _SHOWN = 8
 
 
@@ -144,7 +145,7 @@ class Validator(Validation):
         each = -(-len(self.prompts) // self.ranks.count)
         places = [min(self.ranks.rank * each + i, len(self.prompts) - 1) for i in range(each)]
         orders = [FilmOrder(name=str(p), prompt=self.prompts[p], seed=p) for p in places]
-        frames = [result.frames for _, result in draw_films(self.engine, orders, batch=8)]
+        frames = [result.frames for _, result in draw_films(self.engine, orders, batch=BATCH)]
         fps = self.engine.card.defaults.fps
         films = [
             Film(name=f"validation {o.name}: {o.prompt}", prompt=o.prompt, frames=f, fps=fps)

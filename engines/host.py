@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict
@@ -57,6 +58,20 @@ def this_host(device: torch.device, libraries: Iterable[str], *, portable: bool 
         portable=portable,
         versions={library: _version(library) for library in libraries},
     )
+
+
+def sums_of_bytes_saturate(cpuinfo: str | None = None) -> bool:
+    """Whether this processor adds products of bytes in 16 bits, where two large ones do not fit: x86-64 without VNNI.
+
+    `cpuinfo` is what Linux says of it, read when it is not given; what cannot be read is taken for the worse.
+    """
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return False
+    if cpuinfo is None:
+        path = Path("/proc/cpuinfo")
+        cpuinfo = path.read_text() if path.is_file() else ""
+    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
+    return not {"avx512_vnni", "avx_vnni"} & set(flags)
 
 
 def misfits(built: Host, here: Host) -> list[str]:

@@ -140,6 +140,7 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
     from post_train.grpo_rewards import panel_of, validating_rewards  # noqa: PLC0415
     from post_train.grpo_run import Audience, GrpoOptions, GrpoRun  # noqa: PLC0415
     from post_train.model_parts import trainable_card  # noqa: PLC0415
+    from post_train.policy.panel import let_go  # noqa: PLC0415
     from post_train.policy.prompts import training_prompts, validation_prompts  # noqa: PLC0415
 
     cuda = torch.cuda.is_available()
@@ -167,6 +168,7 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
         run.train()
     finally:
         panel.close()
+        let_go(audience.validating)
         leave_ranks(ranks)
 
 

@@ -14,12 +14,14 @@ from engines.engine import Engine
 from engines.families.wan import Wan
 from post_train.attention import use_training_attention
 from post_train.checkpoint import CheckpointError, checkpoints, read_manifest
+from post_train.data.embeddings import PromptEmbeddings
 from post_train.distributed import Ranks, shard, whole
 from post_train.lora import TrainedOnly, add_lora, merge_lora
 from post_train.model_parts import load_encoders, load_transformer, model_digests, trainable_card
 from post_train.policy.backend import LearningBackend, columns_for
 from post_train.policy.methods import DrawnSteps
 from post_train.policy.panel import Panel
+from post_train.policy.prepared import PreparedWan
 from post_train.policy.prompts import PolicyPrompts
 from post_train.policy.rollout import Policy, Sampling
 from post_train.policy.task import PolicyTask
@@ -89,7 +91,7 @@ class GrpoRun:
             audience.validating,
             audience.validation_prompts,
             ranks=ranks,
-            forwards=lambda: self.policy.forwards,
+            forwards=lambda: self.policy.forwards * ranks.count,
             keep_best=self._keep_best,
             report=self.report,
         )
@@ -113,6 +115,7 @@ class GrpoRun:
         if self.trainer.step == 0:
             self.trainer.sample()  # what training is to better
         self.trainer.train(minutes=self.options.minutes, report=self.report)
+        self.trainer.sample()  # the end, where it is not on the schedule
         best = self.validator.best
         if best is not None:
             self.report(
@@ -144,19 +147,18 @@ class GrpoRun:
 
     def _policy(self) -> Policy:
         encoders = load_encoders(self.model, self.ranks.device)
+        embeddings, longest = self._embeddings(encoders)
         cross = use_training_attention(self.transformer)
         shard(self.transformer, list(self.transformer.blocks), self.ranks)
-        family = Wan(replace(encoders.parts, transformer=self.transformer), self.ranks.device)
-        family.use_vae_operators()
         d = self.card.defaults
-        texts = [*self.prompts.texts, *self.audience.validation_prompts, d.negative_prompt]
-        longest = max(len(encoders.parts.tokenizer(text).input_ids) for text in texts)
+        parts = replace(encoders.parts, transformer=self.transformer)
+        family = PreparedWan(parts, self.ranks.device, embeddings)
         backend = LearningBackend(
             family,
             self.transformer,
             cross,
             precision=self.options.precision,
-            columns=columns_for(min(longest, 511)),
+            columns=columns_for(longest),
             compiled=torch.compile(self.transformer, dynamic=False) if self.options.compile_model else None,
             compiled_rows=self._usual_rows(),
         )
@@ -172,6 +174,17 @@ class GrpoRun:
         )
         rule = method.rule if isinstance(method, DrawnSteps) else None
         return Policy(engine, backend, sampling, rule, self.ranks)
+
+    def _embeddings(self, encoders: Wan) -> tuple[PromptEmbeddings, int]:
+        """All prompts of the run encoded and on disk, and the tokens of the longest; the first rank does it for all."""
+        embeddings = PromptEmbeddings(self.options.folder / "cache", text_encoder=self.digests.text_encoder)
+        texts = [*self.prompts.texts, *self.audience.validation_prompts, self.card.defaults.negative_prompt]
+        if self.ranks.first:
+            made = embeddings.prepare(texts, lambda: encoders)
+            if made:
+                self.report(f"{made} prompts encoded")
+        self.ranks.wait()
+        return embeddings, max(embeddings.length(text) for text in texts)
 
     def _usual_rows(self) -> frozenset[int]:
         """The batches that come again and again: of rollouts, replays and validation, guided or not."""

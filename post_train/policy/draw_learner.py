@@ -18,6 +18,8 @@ from post_train.policy.weights import StepNorms, Weighting, equalised, rectified
 class DrawLearner:
     """Learns from draws."""
 
+    figures = ("kl", "apart", "held")
+
     def __init__(self, method: DrawnSteps, policy: Policy, module: nn.Module, *, micro_batch: int) -> None:
         self.method, self.policy, self.module, self.micro_batch = method, policy, module, micro_batch
         self._reference = copied(module)

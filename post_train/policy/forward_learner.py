@@ -24,6 +24,7 @@ class ForwardLearner:
         self._reference, self._old = copied(module), copied(module)
 
     measures_norms = False
+    figures = ("from_reference", "from_old")
 
     def begin(self, rollout: int) -> Weights:
         if rollout > 0:
@@ -78,9 +79,8 @@ class ForwardLearner:
         )
         said = velocity.detach()
         figures = {
-            "kl": (said - reference).square().mean((1, 2, 3, 4)),
-            "apart": (said - old).square().mean((1, 2, 3, 4)),
-            "held": torch.zeros(len(items)),
+            "from_reference": (said - reference).square().mean((1, 2, 3, 4)),
+            "from_old": (said - old).square().mean((1, 2, 3, 4)),
         }
         return Learnt(losses=losses, figures=figures)
 

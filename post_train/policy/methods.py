@@ -67,6 +67,11 @@ Method = DrawnSteps | ForwardProcess
 class Learner(Protocol):
     """A method at work on one module, with what it remembers."""
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of what `learn` tells beside the losses."""
+        ...
+
     def begin(self, rollout: int) -> Weights | None:
         """Called before rollout number `rollout`, from 0; weights that are to make its films, None for the present."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from post_train.rewards.base import Dimension, Film, Reward, Score, scored
+from post_train.rewards.remote import RemoteReward
 
 Read = Callable[[Score], float]
 
@@ -72,9 +73,17 @@ class Panel:
         return found
 
     def close(self) -> None:
-        """Waits for what is being scored, and lets the threads go."""
+        """Waits for what is being scored, and lets threads and connections go."""
         for thread in self._threads:
             thread.shutdown(cancel_futures=True)
+        let_go(seat.reward for seat in self.seats)
+
+
+def let_go(rewards: Iterable[Reward]) -> None:
+    """Closes the connections of rewards that have one."""
+    for reward in rewards:
+        if isinstance(reward, RemoteReward):
+            reward.close()
 
 
 def matrix(scores: Sequence[Sequence[Score]]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from engines import denoising
 from engines.denoising import Denoising
 from engines.engine import Engine
 from engines.family import EncodedText, joined
+from engines.prompt_cache import PromptCache
 from engines.samplers import EulerOn, find_sampler
 from engines.samplers.base import SamplerState, Schedule
 from engines.samplers.guidance import Velocity
@@ -95,8 +96,8 @@ class Policy:
         self.sigmas = [float(s) for s in self.schedule.sigmas]
         self.drawing = () if rule is None else drawing_steps(rule, self.sigmas)
         self.forwards = 0
-        """Transformer rows computed so far; a row with gradients counts three."""
-        self._texts: dict[str, EncodedText] = {}
+        """Transformer rows computed on this rank so far; a row with gradients counts three."""
+        self._prompts = PromptCache(engine.family)
 
     def gaussian(self, index: int) -> GaussianStep:
         """The rule's Gaussian at a step."""
@@ -183,14 +184,9 @@ class Policy:
         return denoising.velocity_of(batch, self.backend)
 
     def text(self, prompts: Sequence[str]) -> EncodedText:
-        """The batch's text as the loop lays it out; each prompt is encoded once in a run."""
+        """The batch's text as the loop lays it out."""
         halves = [list(prompts), *([[self.sampling.negative_prompt] * len(prompts)] if self.sampling.guided else [])]
-        return joined([joined([self._encoded(prompt) for prompt in half]) for half in halves])
-
-    def _encoded(self, prompt: str) -> EncodedText:
-        if prompt not in self._texts:
-            self._texts[prompt] = self.engine.family.encode([prompt])
-        return self._texts[prompt]
+        return joined([self._prompts.encode(half) for half in halves])
 
     def _request(self, film: PlannedFilm) -> GenerationRequest:
         s = self.sampling

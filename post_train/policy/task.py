@@ -127,7 +127,7 @@ class PolicyTask:
     @property
     def finished(self) -> bool:
         most = self.config.most_forwards
-        spent = most is not None and self.policy.forwards >= most
+        spent = most is not None and self.policy.forwards * self.ranks.count >= most
         return self.at_rest and (spent or self.validation.finished)
 
     def optimizer(self, lr: float) -> Optimizer:
@@ -218,12 +218,13 @@ class PolicyTask:
         if self._checked or not isinstance(method, DrawnSteps):
             return
         self._checked = True
-        worst = 0.0
+        worst, spent = 0.0, self.policy.forwards
         some = experience.items[:_CHECKED]
         with torch.no_grad():
             for places in self._padded(by_step([item.draw.index for item in some], self.config.micro_batch)):
                 learnt = self.learner.learn([some[p] for p in places], torch.zeros(len(places), device=self._device))
                 worst = max(worst, float(learnt.figures["apart"].max()))
+        self.policy.forwards = spent  # a run that is stopped and checked again has not cost more
         allowed = self.config.drift_share * method.trust.clip_range
         if self.ranks.most(int(worst > allowed)):
             raise DriftError(
@@ -262,7 +263,7 @@ class PolicyTask:
             yield loss, {**told, **figures}
         if not parts:
             zero = sum(p.sum() for p in self.module.parameters()) * 0.0
-            yield torch.as_tensor(zero), {**dict.fromkeys(("kl", "apart", "held"), 0.0), **experience.figures}
+            yield torch.as_tensor(zero), {**dict.fromkeys(self.learner.figures, 0.0), **experience.figures}
 
     def _learnt_indices(
         self, plan: RolloutPlan, experience: Experience, wanted: Sequence[bool]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import Engine
+from engines.whole_writes import write_whole
 from post_train.contact_sheet import write_sheet
 from post_train.distributed import Ranks
 from post_train.films import FilmOrder, draw_films
@@ -123,8 +124,8 @@ class Validator(Validation):
         self.looks.append(look)
         if self.ranks.first:
             write_sheet(folder / f"policy-{step:06d}.png", list(zip(self.prompts, frames, strict=False))[:_SHOWN])
-            with (folder.parent / "validation.jsonl").open("a") as log:
-                log.write(json.dumps(asdict(look)) + "\n")
+            lines = "".join(json.dumps(asdict(look)) + "\n" for look in self.looks)
+            write_whole(folder.parent / "validation.jsonl", lines.encode())
         shown = "  ".join(f"{k} {v:.4g}" for k, v in told.items())
         self._report(f"validation at {step}: score {score:+.3f}  {shown}  dynamic {dynamic}  frozen {look.frozen:.2f}")
         if before is None or score > before.score:

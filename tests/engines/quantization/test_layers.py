@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from engines.backends.onnx_graph import write_onnx
 from engines.backends.onnx_int8 import round_layers
 from engines.backends.onnx_qdq import quantize_layers
 from engines.errors import BuildRefused
+from engines.host import sums_of_bytes_saturate
 from engines.parts import ModelPart
 from engines.quantization.calibration import Recorder
 from engines.quantization.sensitivity import bearable, layer_errors, smooth
@@ -103,6 +105,34 @@ def _run(path: Path, inputs: tuple[torch.Tensor, ...]) -> np.ndarray:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     feed = {found.name: x.numpy() for found, x in zip(session.get_inputs(), inputs, strict=True)}
     return np.asarray(session.run(None, feed)[0])
+
+
+def test_processors_without_vnni_are_known() -> None:
+    """By Linux's flags, whole words; one that nothing is known of counts as without."""
+    if platform.machine() != "x86_64":
+        pytest.skip("about x86-64 alone")
+    assert sums_of_bytes_saturate("processor: 0\nflags\t\t: fpu avx2 avx512f\n")
+    assert not sums_of_bytes_saturate("flags\t\t: avx2 avx512_vnni\n")
+    assert not sums_of_bytes_saturate("flags\t\t: avx2 avx_vnni\n")
+    assert sums_of_bytes_saturate("flags\t\t: avx512_vnni_no\n")
+    assert sums_of_bytes_saturate("")
+
+
+@pytest.mark.parametrize("without_vnni", [True, False])
+def test_unsigned_weights_are_as_exact_anywhere(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_vnni: bool
+) -> None:
+    """What a processor without VNNI is given has the error that was foretold; the other form only where it holds."""
+    if not without_vnni and sums_of_bytes_saturate():
+        pytest.skip("this processor would saturate")
+    monkeypatch.setattr("engines.backends.onnx_int8.sums_of_bytes_saturate", lambda: without_vnni)
+    inputs = _inputs(1)
+    want = net(*inputs).numpy()
+    path = tmp_path / "net.onnx"
+    write_onnx(_part(net), path)
+    round_layers(path, net, frozenset({"first"}))
+    error = np.linalg.norm(_run(path, inputs) - want) / np.linalg.norm(want)
+    assert error < 2 * layer_errors(net, [inputs], ["first"])["first"]
 
 
 def test_an_int8_graph_computes_what_was_foretold(net: Net, tmp_path: Path) -> None:

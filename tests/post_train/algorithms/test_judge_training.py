@@ -145,7 +145,9 @@ def test_round_trips_are_kept_under_the_vaes_hash(vae: Path, tmp_path: Path) -> 
     assert np.array_equal(frames, again)
     assert np.array_equal(truth.tracks, same.tracks)
     original, _ = judge_clip(9, side=32, num_frames=9)
-    assert np.array_equal(round_trip(load_vae(vae), [original])[0], frames)
+    # Alone it may be rounded otherwise than among three, on some processors.
+    alone = round_trip(load_vae(vae), [original])[0]
+    assert np.abs(alone.astype(int) - frames).max() <= 1
     other = load_vae(vae)
     other.decoder.conv_in.weight.data += 0.01
     assert RoundTrips(tmp_path, other, config, precision="fp32").folder != first.folder

@@ -6,8 +6,10 @@ L a prompt's own tokens, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
+from torch import nn
 
 from engines.families.wan import Wan, WanParts
 from engines.family import EncodedText
@@ -18,7 +20,7 @@ class PreparedWan(Wan):
     """As `Wan`, but it reads embeddings that were prepared; of the encoder in `parts` only its shape is left."""
 
     def __init__(self, parts: WanParts, device: torch.device, embeddings: PromptEmbeddings) -> None:
-        parts.text_encoder.to("meta")
+        cast(nn.Module, parts.text_encoder).to("meta")
         super().__init__(parts, device)
         self._embeddings = embeddings
         self.use_vae_operators()

@@ -37,6 +37,14 @@ def joined(parts: Sequence[EncodedText]) -> EncodedText:
     )
 
 
+def padded_text(rows: Sequence[torch.Tensor], columns: int) -> EncodedText:
+    """Embeddings [L, D] of single prompts as a batch [B, columns, D], zero behind each one's own."""
+    embeds = rows[0].new_zeros((len(rows), columns, rows[0].shape[1]))
+    for target, own_LD in zip(embeds, rows, strict=True):
+        target[: len(own_LD)] = own_LD
+    return EncodedText(embeds=embeds, lengths=tuple(len(own_LD) for own_LD in rows))
+
+
 def empty_text(like: EncodedText, rows: int) -> EncodedText:
     """`rows` rows of nothing but padding, for places in a batch that no request fills."""
     return EncodedText(embeds=like.embeds.new_zeros((rows, *like.embeds.shape[1:])), lengths=(0,) * rows)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from engines.family import EncodedText, Family
+from engines.family import EncodedText, Family, padded_text
 
 _MOST_BYTES = 64 << 20  # sixteen prompts of 512 tokens for a 14B model in bf16; tens of thousands for the built-in one
 
@@ -26,27 +26,14 @@ class PromptCache:
 
     def encode(self, prompts: Sequence[str]) -> EncodedText:
         """As the family's own; only prompts that are not remembered reach the encoder, in one call."""
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._kept]
-        if len(missing) == len(set(prompts)):
-            fresh = self._family.encode(prompts)
-            for prompt, row, length in zip(prompts, fresh.embeds, fresh.lengths, strict=True):
-                self._keep(prompt, row[:length])
-            return fresh
         rows = {prompt: self._kept[prompt] for prompt in prompts if prompt in self._kept}
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
         if missing:
-            encoded = self._family.encode(missing)
-            for prompt, row, length in zip(missing, encoded.embeds, encoded.lengths, strict=True):
-                rows[prompt] = row[:length]
+            fresh = self._family.encode(missing)
+            rows |= {p: row[:n] for p, row, n in zip(missing, fresh.embeds, fresh.lengths, strict=True)}
         for prompt, own_LD in rows.items():
             self._keep(prompt, own_LD)
-        return self._padded([rows[prompt] for prompt in prompts])
-
-    def _padded(self, rows: list[torch.Tensor]) -> EncodedText:
-        columns = self._family.text_columns
-        embeds = rows[0].new_zeros((len(rows), columns, rows[0].shape[1]))
-        for target, own_LD in zip(embeds, rows, strict=True):
-            target[: len(own_LD)] = own_LD
-        return EncodedText(embeds=embeds, lengths=tuple(len(own_LD) for own_LD in rows))
+        return padded_text([rows[prompt] for prompt in prompts], self._family.text_columns)
 
     def _keep(self, prompt: str, own_LD: torch.Tensor) -> None:
         if prompt in self._kept:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,31 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """What a checkpoint says of its origin, or None for one of a run that has nothing to say."""
     path = folder / MANIFEST
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def check_unused(run: Path, *, resume: bool) -> None:
+    """CheckpointError when the folder holds a run that nobody asked to go on with."""
+    if checkpoints(run) and not resume:
+        raise CheckpointError(f"{run} holds a run; go on with it by --resume, or name another folder")
+
+
+def check_continues(
+    run: Path, now: dict[str, Any], facts: Mapping[str, Callable[[dict[str, Any]], str]], *, shown: int = 12
+) -> None:
+    """CheckpointError that tells what differs when the folder holds a run of another manifest than `now`.
+
+    `facts` are what must agree, each read off a manifest; of one that does not so many characters are shown.
+    """
+    found = checkpoints(run)
+    before = read_manifest(found[-1]) if found else None
+    if before is None:
+        return
+    pairs = {what: (read(before), read(now)) for what, read in facts.items()}
+    differ = [f"{what} {old[:shown]}, now {new[:shown]}" for what, (old, new) in pairs.items() if old != new]
+    if differ:
+        raise CheckpointError(
+            f"{run} holds a run with {'; '.join(differ)}; resume with what it was begun with, or name another folder"
+        )
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:

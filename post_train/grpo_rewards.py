@@ -29,7 +29,6 @@ def weighted(word: str) -> tuple[str, float]:
 
 def panel_of(words: Sequence[str]) -> Panel:
     """The rewards that are learnt by. ValueError for the held-out judge, by which nothing is learnt."""
-
     named = [weighted(word) for word in words]
     judges = load_judges("reward").rewards if any(name in OURS for name, _ in named) else ()
     known: dict[str, Reward] = {reward.dimension.value: reward for reward in judges}
@@ -38,7 +37,6 @@ def panel_of(words: Sequence[str]) -> Panel:
 
 def validating_rewards(words: Sequence[str]) -> list[Reward]:
     """The rewards that choose. ValueError for those that choose nothing or are learnt by."""
-
     if list(words) == ["validation"]:
         return list(load_judges("validation").rewards)
     if {"held-out", "held_out", "reward"} & set(words):
@@ -49,7 +47,6 @@ def validating_rewards(words: Sequence[str]) -> list[Reward]:
 
 
 def _remote(address: str) -> Reward:
-
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"reward {address!r} is neither ta, mq, vq nor an http address of a scorer")
     return RemoteReward(address)

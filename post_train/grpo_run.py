@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from engines.engine import Engine
 from engines.families.wan import Wan
 from post_train.attention import use_training_attention
-from post_train.checkpoint import CheckpointError, checkpoints, read_manifest
+from post_train.checkpoint import check_continues, check_unused
 from post_train.data.embeddings import PromptEmbeddings
 from post_train.distributed import Ranks, shard, whole
 from post_train.lora import TrainedOnly, add_lora, merge_lora
@@ -32,7 +32,7 @@ from post_train.recipes.grpo import GrpoRecipe
 from post_train.recipes.sft import Geometry
 from post_train.rewards.base import Reward
 from post_train.sft_export import export_lora, export_transformer
-from post_train.sft_run import training_spec
+from post_train.sft_run import adapted, silent, training_spec
 from post_train.trainer import Trainer, recipe_hash
 
 Report = Callable[[str], None]
@@ -75,10 +75,9 @@ class GrpoRun:
         if recipe.frozen == "bf16" and options.precision != "bf16" and recipe.lora is not None:
             recipe = replace(recipe, frozen="fp32")
         self.recipe, self.options, self.model, self.ranks = recipe, options, model, ranks
-        self.report = report if ranks.first else _silent
+        self.report = report if ranks.first else silent
         self.card, self.audience = trainable_card(model), audience
-        if checkpoints(options.folder) and not options.resume:
-            raise CheckpointError(f"{options.folder} holds a run; go on with it by --resume, or name another folder")
+        check_unused(options.folder, resume=options.resume)
         self.digests = model_digests(model)
         self.prompts = prompts
         self.manifest = self._manifest()
@@ -203,12 +202,7 @@ class GrpoRun:
         if self.recipe.lora is None:
             export_transformer(folder, self.model, weights, manifest)
             return
-        transformer = load_transformer(self.model, torch.float32)
-        add_lora(transformer, self.recipe.lora)
-        parameters = dict(transformer.named_parameters())
-        with torch.no_grad():
-            for name, value in weights.items():
-                parameters[name].copy_(value)
+        transformer = adapted(self.model, self.recipe.lora, weights)
         export_lora(folder.with_name(f"{folder.name}-lora"), transformer, self.recipe.lora, manifest)
         merge_lora(transformer)
         export_transformer(folder, self.model, transformer.state_dict(), manifest)
@@ -242,24 +236,17 @@ class GrpoRun:
         return recipe_hash(_Content(described(self.recipe)))
 
     def _check_continued(self) -> None:
-        """CheckpointError that tells what differs when the folder holds a run of another recipe, parent, or prompts."""
-        found = checkpoints(self.options.folder)
-        before = read_manifest(found[-1]) if found else None
-        if before is None:
-            return
-        now = self.manifest
-        pairs = {
-            "recipe": (before["recipe_hash"], now["recipe_hash"]),
-            "parent model": (before["parent"], now["parent"]),
-            "prompts": (before["data"]["version"], now["data"]["version"]),
-            "rewards": (" ".join(before["rewards"]), " ".join(now["rewards"])),
-        }
-        differ = [f"{what} {old[:40]}, now {new[:40]}" for what, (old, new) in pairs.items() if old != new]
-        if differ:
-            raise CheckpointError(
-                f"{self.options.folder} holds a run with {'; '.join(differ)}; resume with what it was begun with, "
-                "or name another folder"
-            )
+        check_continues(
+            self.options.folder,
+            self.manifest,
+            {
+                "recipe": lambda m: m["recipe_hash"],
+                "parent model": lambda m: m["parent"],
+                "prompts": lambda m: m["data"]["version"],
+                "rewards": lambda m: " ".join(m["rewards"]),
+            },
+            shown=40,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +269,3 @@ def described(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [described(item) for item in value]
     return value
-
-
-def _silent(_line: str) -> None:
-    """Only the first rank talks."""

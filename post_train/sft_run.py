@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from engines.components import build_on_meta, load_diffusers_model
 from engines.engine import load_engine
@@ -19,7 +20,14 @@ from engines.model_folder import read_config
 from engines.types import VideoSpec
 from post_train.algorithms.channel_weights import channel_weights, decoder_gains
 from post_train.algorithms.sft import SftData, SftTask, rows_per_rank
-from post_train.checkpoint import CheckpointError, checkpoints, latest_checkpoint, read_manifest
+from post_train.checkpoint import (
+    CheckpointError,
+    check_continues,
+    check_unused,
+    checkpoints,
+    latest_checkpoint,
+    read_manifest,
+)
 from post_train.contact_sheet import write_sheet
 from post_train.data.clip_latents import ClipLatents
 from post_train.data.clips import ClipSource
@@ -73,9 +81,9 @@ class SftRun:
         if recipe.frozen == "bf16" and options.precision != "bf16" and recipe.sft.lora is not None:
             raise ValueError("frozen weights in bf16 need --precision bf16; train in bf16, or freeze in fp32")
         self.recipe, self.options, self.model, self.ranks = recipe, options, model, ranks
-        self.report = report if ranks.first else _silent
+        self.report = report if ranks.first else silent
         self.card, self.spec = trainable_card(model), training_spec(recipe.geometry, model)
-        self._check_folder()
+        check_unused(options.folder, resume=options.resume)
         self.digests = model_digests(model)
         self.latents = ClipLatents(options.cache, self.digests)
         self.embeddings = PromptEmbeddings(options.cache, text_encoder=self.digests.text_encoder)
@@ -109,11 +117,6 @@ class SftRun:
             f"effective batch {c.batch} clips a step = {n} rank{'s' * (n > 1)} x {per_rank} clips, "
             f"in {parts} part{'s' * (parts > 1)} of at most {c.micro_batch}"
         )
-
-    def _check_folder(self) -> None:
-        folder = self.options.folder
-        if checkpoints(folder) and not self.options.resume:
-            raise CheckpointError(f"{folder} holds a run; go on with it by --resume, or name another folder")
 
     def _prepare(self, source: ClipSource) -> TrainingClips:
         encoders = _Lazy(self.model, self.ranks.device)
@@ -178,23 +181,15 @@ class SftRun:
         return recipe_hash(_Identity(recipe_hash(self.recipe), self.digests.whole, self.clips.key))
 
     def _check_continued(self) -> None:
-        """CheckpointError that tells what differs when the folder holds a run of another recipe, parent or data."""
-        found = checkpoints(self.options.folder)
-        before = read_manifest(found[-1]) if found else None
-        if before is None:
-            return
-        now = self.manifest
-        pairs = {
-            "recipe": (before["recipe_hash"], now["recipe_hash"]),
-            "parent model": (before["parent"], now["parent"]),
-            "data": (before["data"]["version"], now["data"]["version"]),
-        }
-        differ = [f"{what} {old[:12]}, now {new[:12]}" for what, (old, new) in pairs.items() if old != new]
-        if differ:
-            raise CheckpointError(
-                f"{self.options.folder} holds a run with {'; '.join(differ)}; resume with what it was begun with, "
-                "or name another folder"
-            )
+        check_continues(
+            self.options.folder,
+            self.manifest,
+            {
+                "recipe": lambda m: m["recipe_hash"],
+                "parent model": lambda m: m["parent"],
+                "data": lambda m: m["data"]["version"],
+            },
+        )
 
     def _sample(self, step: int, folder: Path) -> None:
         """Films of the first captions by the serving engine, with the averaged weights, as a contact sheet."""
@@ -266,12 +261,7 @@ def export_weights(
     if lora is None:
         export_transformer(folder, parent, average, manifest)
         return
-    transformer = load_transformer(parent, torch.float32)
-    add_lora(transformer, lora)
-    parameters = dict(transformer.named_parameters())
-    with torch.no_grad():
-        for name, value in average.items():
-            parameters[name].copy_(value)
+    transformer = adapted(parent, lora, average)
     if merge:
         merge_lora(transformer)
         export_transformer(folder, parent, transformer.state_dict(), manifest)
@@ -279,5 +269,16 @@ def export_weights(
         export_lora(folder, transformer, lora, manifest)
 
 
-def _silent(_line: str) -> None:
-    """Only the first rank talks."""
+def adapted(parent: Path, lora: Lora, weights: dict[str, torch.Tensor]) -> WanTransformer3DModel:
+    """The parent's transformer, fp32, with an adapter of these weights beside it."""
+    transformer = load_transformer(parent, torch.float32)
+    add_lora(transformer, lora)
+    parameters = dict(transformer.named_parameters())
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+    return transformer
+
+
+def silent(_line: str) -> None:
+    """What ranks other than the first report to."""

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from engines.components import load_diffusers_model, load_text_model, load_tokenizer
 from engines.errors import InvalidModel
-from engines.family import EncodedText
+from engines.family import EncodedText, padded_text
 from engines.model_folder import check_weights, read_config, read_index
 from engines.operators import whole_clip
 from engines.operators.wan import use_operators
@@ -143,10 +143,7 @@ class Wan:
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> EncodedText:
         rows = {prompt: self._encode_one(prompt) for prompt in dict.fromkeys(prompts)}
-        return EncodedText(
-            embeds=torch.stack([_padded(rows[prompt]) for prompt in prompts]),
-            lengths=tuple(len(rows[prompt]) for prompt in prompts),
-        )
+        return padded_text([rows[prompt] for prompt in prompts], MAX_TOKENS)
 
     @torch.inference_mode()
     def condition(self, text: EncodedText) -> WanCondition:
@@ -272,11 +269,6 @@ def _check_statistics(vae: dict[str, Any]) -> None:
         numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
         if not numbers or len(values) != channels or (key == "latents_std" and min(values) <= 0):
             raise InvalidModel(f"the VAE's {key} must be {channels!r:.20} numbers, one for each of its latent channels")
-
-
-def _padded(embeds_LD: torch.Tensor) -> torch.Tensor:
-    padding = embeds_LD.new_zeros((MAX_TOKENS - len(embeds_LD), embeds_LD.shape[1]))
-    return torch.cat([embeds_LD, padding])
 
 
 @contextmanager

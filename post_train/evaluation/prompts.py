@@ -112,18 +112,21 @@ def scene_of(clip: int, kind: PromptKind) -> tuple[Scene, Captions]:
     return scene, captions_of(rng, scene, careless=False)
 
 
-def _typed(path: Path, count: int | None) -> PromptSet:
-    if not path.is_file():
-        raise ValueError(f"{path} is no prompt set ({', '.join(NAMED_SETS)}) and no file; name one of them")
+def prompt_lines(path: Path) -> list[str]:
+    """The lines of a text file, without empty ones and those that begin with #. ValueError where it is not UTF-8."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file in UTF-8; save it as one, with a prompt a line") from None
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _typed(path: Path, count: int | None) -> PromptSet:
+    if not path.is_file():
+        raise ValueError(f"{path} is no prompt set ({', '.join(NAMED_SETS)}) and no file; name one of them")
     prompts: dict[str, Prompt] = {}
     refused: list[Refused] = []
-    for line in lines:
-        if not line or line.startswith("#"):
-            continue
+    for line in prompt_lines(path):
         why = _why_not(line, prompts)
         if why is not None:
             refused.append(Refused(text=line[:MAX_PROMPT_CHARS], why=why))

@@ -27,10 +27,6 @@ class KeptText:
     states: torch.Tensor
     bias: torch.Tensor | None
 
-    def rows(self, picks: list[int]) -> KeptText:
-        """The text of some rows, in that order."""
-        return KeptText(states=self.states[picks], bias=None if self.bias is None else self.bias[picks])
-
 
 class LearningBackend(EagerBackend):
     """The engine's backend of a transformer in training, with the attention that training wants.

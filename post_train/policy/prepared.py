@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from engines.families.wan import Wan, WanParts
-from engines.family import EncodedText
+from engines.family import EncodedText, padded_text
 from post_train.data.embeddings import PromptEmbeddings
 
 
@@ -28,7 +28,4 @@ class PreparedWan(Wan):
     def encode(self, prompts: Sequence[str]) -> EncodedText:
         """Embeddings [B, 512, D] of prompts that were prepared, in the transformer's precision."""
         rows = [self._embeddings.read(prompt).to(self.device, self._dtype) for prompt in prompts]
-        embeds = rows[0].new_zeros((len(rows), self.text_columns, rows[0].shape[1]))
-        for target, own_LD in zip(embeds, rows, strict=True):
-            target[: len(own_LD)] = own_LD
-        return EncodedText(embeds=embeds, lengths=tuple(len(own_LD) for own_LD in rows))
+        return padded_text(rows, self.text_columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from post_train.data.wild_prompts import wild_prompts
-from post_train.evaluation.prompts import load_prompts
+from post_train.evaluation.prompts import load_prompts, prompt_lines
 
 DIORAMA = "diorama"
 # Captions of wild clips behind those that base and fine-tuning learnt from; evaluation's are far away.
@@ -42,11 +42,7 @@ def validation_prompts(source: str, count: int) -> tuple[str, ...]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{path} is no file of prompts; name a text file with a prompt a line, or {DIORAMA}")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text file in UTF-8; save it as one, with a prompt a line") from None
-    found = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    found = list(dict.fromkeys(prompt_lines(path)))
     if not found:
         raise ValueError(f"{path} has no prompt; write one a line")
     return found

@@ -20,7 +20,7 @@ from engines.samplers import EulerOn, find_sampler
 from engines.samplers.base import SamplerState, Schedule
 from engines.samplers.guidance import Velocity
 from engines.samplers.stochastic import GaussianStep
-from engines.types import GenerationRequest, VideoSpec
+from engines.types import GenerationRequest, SamplerName, VideoSpec
 from post_train.distributed import ALONE, Ranks
 from post_train.policy.backend import KeptText, LearningBackend
 from post_train.policy.plan import PlannedFilm
@@ -35,7 +35,7 @@ class Sampling:
     steps: int
     guidance: float
     flow_shift: float
-    sampler: str
+    sampler: SamplerName
     negative_prompt: str
     spec: VideoSpec
 
@@ -198,7 +198,7 @@ class Policy:
             num_inference_steps=s.steps,
             guidance_scale=s.guidance,
             flow_shift=s.flow_shift,
-            sampler=self.engine.card.defaults.sampler,
+            sampler=s.sampler,
             seed=film.seed,
         )
 

@@ -221,7 +221,8 @@ class PolicyTask:
         worst, spent = 0.0, self.policy.forwards
         some = experience.items[:_CHECKED]
         with torch.no_grad():
-            for places in self._padded(by_step([item.draw.index for item in some], self.config.micro_batch)):
+            parts, _ = self._padded(by_step([item.draw.index for item in some], self.config.micro_batch))
+            for places in parts:
                 learnt = self.learner.learn([some[p] for p in places], torch.zeros(len(places), device=self._device))
                 worst = max(worst, float(learnt.figures["apart"].max()))
         self.policy.forwards = spent  # a run that is stopped and checked again has not cost more
@@ -243,23 +244,22 @@ class PolicyTask:
         indices = self._learnt_indices(plan, experience, wanted)
         factors = dict(zip(indices, self.learner.weights([i for _, i in indices]), strict=True)) if indices else {}
         own = [item for item in experience.items if wanted[item.draw.film]]
-        parts = self._padded(by_step([item.draw.index for item in own], self.config.micro_batch))
-        own = own or list(
-            experience.items[:1]
-        )  # which counts nothing, but is computed where other ranks compute theirs
+        parts, real = self._padded(by_step([item.draw.index for item in own], self.config.micro_batch))
+        # Without any of its own a rank computes one that counts nothing, while others compute theirs.
+        own = own or list(experience.items[:1])
         figures = {k: v / max(1, len(parts)) for k, v in experience.figures.items()}
         for at, places in enumerate(parts):
             items = [own[p] for p in places]
-            counted = [factors[i.draw.film, i.draw.index] if at < self._real else 0.0 for i in items]
+            counted = [factors[i.draw.film, i.draw.index] if at < real else 0.0 for i in items]
             advantage = torch.tensor([values[i.draw.film] for i in items], dtype=torch.float32, device=self._device)
             learnt = self.learner.learn(items, advantage)
             weights = torch.tensor(counted, dtype=torch.float32, device=self._device)
             # FSDP averages gradients over ranks, so that a rank's share is of the mean over all.
             share = self.ranks.count / len(indices)
             loss = (learnt.losses * weights).sum() * share
-            if self.learner.measures_norms and at < self._real:
+            if self.learner.measures_norms and at < real:
                 self.learner.saw(items[0].draw.index, self._gradient_norm(loss))
-            told = {k: v.sum() * share * (at < self._real) for k, v in learnt.figures.items()}
+            told = {k: v.sum() * share * (at < real) for k, v in learnt.figures.items()}
             yield loss, {**told, **figures}
         if not parts:
             zero = sum(p.sum() for p in self.module.parameters()) * 0.0
@@ -275,13 +275,13 @@ class PolicyTask:
         everywhere = self.ranks.gathered(np.array(own, dtype=np.float64)).astype(int).tolist()
         return [(film, index) for film, index in everywhere if wanted[film]]
 
-    def _padded(self, parts: list[list[int]]) -> list[list[int]]:
+    def _padded(self, parts: list[list[int]]) -> tuple[list[list[int]], int]:
         """As many parts on every rank, for each waits for the others in every call of the model.
 
-        `_real` of them are this rank's own, and the rest count nothing.
+        And how many of them are this rank's own; the rest count nothing.
         """
-        self._real, most = len(parts), self.ranks.most(len(parts))
-        return [*parts, *(parts[-1:] or [[0]]) * (most - len(parts))]
+        most = self.ranks.most(len(parts))
+        return [*parts, *(parts[-1:] or [[0]]) * (most - len(parts))], len(parts)
 
     def _gradient_norm(self, loss: Tensor) -> float:
         """Of the last weight matrix alone: a part's whole gradient would cost a second backward pass."""

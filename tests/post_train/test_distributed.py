@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,8 @@ from post_train.lora import Lora
 from post_train.sft_command import sft
 from post_train.torchrun import torchrun_words
 from tests.post_train.small_sft import small_run, small_sft, write_clips
+from tests.post_train.two_ranks import told_by_two_ranks
 
-ROOT = Path(__file__).parents[2]
 # What two ranks add in another order than one moves a weight by rounding, which Adam's division by a small second
 # moment enlarges up to its step of lr = 2e-3; over these steps it stayed below 1e-6.
 _TOLERANCE = 2e-5
@@ -79,17 +75,7 @@ def together(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """The folder of runs that two ranks made, and what each rank tells of them."""
     root = tmp_path_factory.mktemp("ranks")
     write_clips(root / "clips")
-    (root / "worker.py").write_text(_WORKER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*torchrun, str(root / "worker.py"), str(tiny_wan), str(root / "clips"), str(root)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return root, [json.loads((root / f"rank-{r}.json").read_text()) for r in (0, 1)]
+    return root, told_by_two_ranks(_WORKER, root, tiny_wan, root / "clips", root)
 
 
 def _tensors(run: Path, group: str) -> dict[str, torch.Tensor]:

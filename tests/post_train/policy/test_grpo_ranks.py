@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +13,8 @@ from post_train.checkpoint import checkpoints
 from post_train.lora import ATTENTION, Lora
 from post_train.policy.plan import MismatchedGroupError
 from tests.post_train.policy.small_grpo import small_grpo, small_run
+from tests.post_train.two_ranks import told_by_two_ranks
 
-ROOT = Path(__file__).parents[3]
 _WORKER = """
 import json, sys
 from pathlib import Path
@@ -60,17 +56,7 @@ leave_ranks(ranks)
 def together(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of runs that two ranks made, and what each tells of them."""
     root = tmp_path_factory.mktemp("ranks")
-    (root / "worker.py").write_text(_WORKER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*torchrun, str(root / "worker.py"), str(tiny_wan), str(root)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return root, [json.loads((root / f"rank-{r}.json").read_text()) for r in (0, 1)]
+    return root, told_by_two_ranks(_WORKER, root, tiny_wan, root)
 
 
 def test_ranks_hold_one_policy(together: tuple[Path, list[dict[str, Any]]]) -> None:

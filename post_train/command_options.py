@@ -21,6 +21,14 @@ DeviceName = Annotated[str | None, typer.Option(help="cpu or cuda.", show_defaul
 RunSteps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Length of the run; warm-up and decay keep their share of it.")
 ]
+Rewards = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        help="ta, mq, vq (our judge that rewards) or a scorer's http address; =NUMBER behind it is its weight.",
+        show_default="ta, mq and vq",
+    ),
+]
 JudgeMinutes = Annotated[
     float, typer.Option(help="Stop after so many minutes, with a checkpoint and the judge as it is.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from post_train.command_options import start_torch, tell
+from post_train.command_options import Rewards, start_torch, tell
 
 if TYPE_CHECKING:
     from post_train.rewards.diorama import TextAlignment
@@ -59,32 +59,35 @@ def best_of(
     model: Annotated[str, typer.Option(help="Whose films: a model folder or a name.")] = "diorama",
     prompts: Annotated[int, typer.Option(min=1, help="Captions of so many wild clips are the prompts.")] = 1000,
     first_seed: _First = 100_000_000,
-    count: Annotated[int, typer.Option(min=1, help="Films for each prompt, of which the best is kept.")] = 8,
+    count: Annotated[int, typer.Option(min=2, help="Films for each prompt, of which the best is kept.")] = 8,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Films made at a time.", show_default="those of one prompt")
     ] = None,
+    reward: Rewards = None,
     folder: _Folder = Path("runs/best-of"),
-    judge: _Judge = "reward",
     threads: _Threads = 1,
 ) -> None:
-    """Make the control's data: the best of a model's own films for each prompt, by a judge."""
-    reward = _reward(judge, threads)
+    """Make the control's data: the best of a model's own films for each prompt, by rewards."""
+    start_torch(threads)
     from engines.catalog import find_model  # noqa: PLC0415
     from engines.engine import load_engine  # noqa: PLC0415
-    from post_train.data.best_of import BestOf, write_best_of  # noqa: PLC0415
     from post_train.data.wild_prompts import wild_prompts  # noqa: PLC0415
+    from post_train.grpo_rewards import OURS, panel_of  # noqa: PLC0415
     from post_train.model_parts import model_digests  # noqa: PLC0415
+    from post_train.policy.best_of import BestOf, gains, write_best_of  # noqa: PLC0415
 
+    panel = panel_of(reward or OURS)
     parent = find_model(model)
     # The same films to the last digits, sooner.
     engine = load_engine(parent, backend="fused")
     texts = wild_prompts(first_seed, prompts, num_frames=engine.card.defaults.num_frames)
     digest = model_digests(parent).whole
     config = BestOf(count=count, batch=batch or count)
-    chosen = write_best_of(folder, texts, config, engine=engine, model_digest=digest, reward=reward, tell=tell)
-    mean = sum(c.value for c in chosen) / len(chosen)
-    all_made = [v for c in chosen for v in c.values]
-    tell(f"mean score {mean:.3f}, of all films {sum(all_made) / len(all_made):.3f}")
+    try:
+        chosen = write_best_of(folder, texts, config, engine=engine, model_digest=digest, panel=panel, tell=tell)
+    finally:
+        panel.close()
+    tell(gains(panel, chosen))
     tell(f"rushes train sft --model {model} --recipe best-of-8 --data {folder}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from post_train.command_options import announce_threads, chosen_precision, start_torch, tell
+from post_train.command_options import Rewards, announce_threads, chosen_precision, start_torch, tell
 from post_train.torchrun import run_as_typed, run_by_torchrun
 
 if TYPE_CHECKING:
@@ -22,14 +22,6 @@ _Recipe = Annotated[
     str | None, typer.Option(help="diorama-grpo or wan-grpo.", show_default="diorama-grpo for built-in models")
 ]
 _Prompts = Annotated[str, typer.Option(help="diorama, or a text file with a prompt a line.")]
-_Rewards = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--reward",
-        help="ta, mq, vq (our judge that rewards) or a scorer's http address; =NUMBER behind it is its weight.",
-        show_default="ta, mq and vq",
-    ),
-]
 _Validating = Annotated[
     list[str] | None,
     typer.Option("--validate-by", help="A scorer's address, or validation for our judge that validates."),
@@ -52,7 +44,7 @@ def grpo(
     recipe: _Recipe = None,
     prompts: _Prompts = "diorama",
     prompt_count: Annotated[int, typer.Option(min=1, help="How many captions --prompts diorama means.")] = 4096,
-    reward: _Rewards = None,
+    reward: Rewards = None,
     validate_by: _Validating = None,
     validation_prompts: Annotated[str, typer.Option(help="diorama, or a text file.")] = "diorama",
     out: _Out = None,

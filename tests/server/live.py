@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,27 @@ class Gateway:
         return self.process.wait(30)
 
 
+class PatientTransport(httpx.HTTPTransport):
+    """Comes back when the server asks for it, as its documentation tells clients to.
+
+    A busy disk may keep the queue silent for longer than the gateway waits for it; whoever is told 503 with a
+    Retry-After asks again, if asking twice does no harm. `tests/server/api` holds the refusals themselves.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        deadline = time.monotonic() + START_S
+        while True:
+            answer = super().handle_request(request)
+            repeatable = request.method == "GET" or "idempotency-key" in request.headers
+            if answer.status_code != 503 or not repeatable or time.monotonic() > deadline:
+                return answer
+            content = answer.read()
+            answer.close()
+            if b"queue_unavailable" not in content:
+                return httpx.Response(503, headers=answer.headers, content=content)
+            time.sleep(float(answer.headers["retry-after"]))
+
+
 class Stack:
     """`rushes serve` on a free port; the constructor returns when it has said that it is ready."""
 
@@ -83,11 +105,12 @@ class Stack:
                 text=True,
             )
         self.url = self._until_ready()
-        self.client = httpx.Client(base_url=self.url, timeout=30.0)
+        self.client = self._connected()
 
     def post(self, document: Any, **headers: str) -> dict[str, Any]:
-        """POST /generate, which must be accepted; the job."""
-        answer = self.client.post("/generate", content=json.dumps(document), headers=JSON | headers)
+        """POST /generate, which must be accepted; the job. Its key lets it be sent again."""
+        own = {"Idempotency-Key": uuid.uuid4().hex}
+        answer = self.client.post("/generate", content=json.dumps(document), headers=JSON | own | headers)
         assert answer.status_code == 202, answer.text
         return answer.json()
 
@@ -114,7 +137,10 @@ class Stack:
     def reconnect(self) -> None:
         """Forget connections to a gateway that is gone."""
         self.client.close()
-        self.client = httpx.Client(base_url=self.url, timeout=30.0)
+        self.client = self._connected()
+
+    def _connected(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30.0, transport=PatientTransport())
 
     def until_ready(self) -> None:
         """Wait until a worker takes jobs, whatever has just been done to the stack."""

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,19 @@ def test_the_queue_killed_in_the_middle_of_a_film(stack: Stack, uninterrupted: b
     assert kind == "succeeded"
     assert stack.video(job["id"]) == uninterrupted
     assert stack.finish(waiting["id"])["state"] == "succeeded"
+
+
+def test_the_queue_silent_for_a_while(stack: Stack) -> None:
+    """As on a disk that stalls: who heeds Retry-After, with a key on what is posted, gets the one film asked for."""
+    (queue,) = stack.processes("valkey-server")
+    queue.suspend()
+    waker = threading.Timer(2.0, queue.resume)
+    waker.start()
+    try:
+        job = stack.post({"prompt": "a ball"})
+    finally:
+        waker.join()
+    assert stack.finish(job["id"])["state"] == "succeeded"
 
 
 def test_the_gateway_killed(stack: Stack) -> None:

@@ -1,4 +1,6 @@
-"""The best-of-n control: a model's own films, the best of n for each prompt by a reward, as a folder of clips.
+"""The best-of-n control: a model's own films, the best of n for each prompt by rewards, as a folder of clips.
+
+Best is the film with the highest advantage in its group: what a policy would be pushed to, as a clip to learn.
 
 Resumable: a prompt that is finished has its film on disk and its line in `choices.jsonl`, and is not made again.
 """
@@ -8,16 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from engines.engine import Engine
 from engines.whole_writes import write_whole
 from post_train.data.clips import METADATA
 from post_train.data.lossless import SUFFIX, write_lossless
 from post_train.films import FilmOrder, draw_films
-from post_train.rewards.base import Film, Reward, scored
+from post_train.policy.advantages import AdvantageRule, advantages
+from post_train.policy.panel import Panel, matrix
+from post_train.rewards.base import Film
 
 _CHOICES = "choices.jsonl"
 _ORIGIN = "origin.json"
@@ -25,13 +31,17 @@ _ORIGIN = "origin.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What was kept for a prompt: its film, the seed and score of it, and the scores of all that were made."""
+    """What was kept for a prompt: its film and seed, its rewards, and the advantages and mean rewards of all.
+
+    Rewards are in the order of the panel.
+    """
 
     prompt: str
     file: str
     seed: int
-    value: float
-    values: tuple[float, ...]
+    rewards: tuple[float, ...]
+    advantages: tuple[float, ...]
+    means: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,34 +63,40 @@ def write_best_of(
     *,
     engine: Engine,
     model_digest: str,
-    reward: Reward,
+    panel: Panel,
     tell: Callable[[str], None],
 ) -> list[Choice]:
     """Fills `folder` with the best film of each prompt and a metadata.jsonl, so that it is a folder of clips.
 
     Prompt i has the seeds first_seed + i * count onwards. ValueError when the folder was begun with another model,
-    reward, prompts or numbers; RewardError when a film cannot be scored.
+    rewards, prompts or numbers; RewardError when a film cannot be scored.
     """
-    if config.count < 1 or not prompts or len(set(prompts)) < len(prompts):
-        raise ValueError(f"best of {config.count} for {len(prompts)} prompts: each must be there once, with 1 or more")
+    if config.count < 2 or not prompts or len(set(prompts)) < len(prompts):
+        raise ValueError(f"best of {config.count} for {len(prompts)} prompts: each must be there once, with 2 or more")
     folder.mkdir(parents=True, exist_ok=True)
-    _check_origin(folder, prompts, config, model_digest, reward)
+    _check_origin(folder, prompts, config, model_digest, panel)
     done = {c.prompt: c for c in _read_choices(folder)}
     missing = [(i, p) for i, p in enumerate(prompts) if p not in done or not (folder / done[p].file).is_file()]
     together = max(1, config.batch // config.count)
     for start in range(0, len(missing), together):
-        for choice in _choose(folder, missing[start : start + together], config, engine, reward):
+        for choice in _choose(folder, missing[start : start + together], config, engine, panel):
             _append(folder / _CHOICES, json.dumps(asdict(choice)))
             done[choice.prompt] = choice
-            tell(f"{len(done)} of {len(prompts)} prompts: best {choice.value:.3f} of {config.count}")
+            tell(f"{len(done)} of {len(prompts)} prompts: kept {_told(panel, choice.rewards)}, of {config.count}")
     chosen = [done[p] for p in prompts]
     lines = "".join(json.dumps({"file": c.file, "caption": c.prompt}) + "\n" for c in chosen)
     write_whole(folder / METADATA, lines.encode())
     return chosen
 
 
+def gains(panel: Panel, chosen: Sequence[Choice]) -> str:
+    """One line: each reward's mean over the films kept, and over all that were made."""
+    kept, made = (np.array([getattr(c, name) for c in chosen]).mean(axis=0) for name in ("rewards", "means"))
+    return f"kept: {_told(panel, kept)}; all that were made: {_told(panel, made)}"
+
+
 def _choose(
-    folder: Path, numbered: Sequence[tuple[int, str]], config: BestOf, engine: Engine, reward: Reward
+    folder: Path, numbered: Sequence[tuple[int, str]], config: BestOf, engine: Engine, panel: Panel
 ) -> Iterator[Choice]:
     """The choice of each of some prompts, which come with their numbers, once its film is on disk."""
     count, fps = config.count, engine.card.defaults.fps
@@ -93,20 +109,31 @@ def _choose(
         Film(name=order.name, prompt=order.prompt, frames=result.frames, fps=fps)
         for order, result in draw_films(engine, orders, batch=config.batch)
     ]
-    values = [s.value for s in scored(reward, films)]
+    panel.submit(films)
+    rewards = matrix(panel.collect()).reshape(len(numbered), count, len(panel.seats))
+    found = advantages(rewards, panel.weights, AdvantageRule())
     for at, (index, prompt) in enumerate(numbered):
-        own = values[at * count : (at + 1) * count]
-        best = max(range(count), key=own.__getitem__)
+        best = int(found.values[at].argmax())
         file = f"film-{index:06d}{SUFFIX}"
         write_lossless(films[at * count + best].frames, folder / file, fps=fps)
-        seed = config.first_seed + index * count + best
-        yield Choice(prompt=prompt, file=file, seed=seed, value=own[best], values=tuple(own))
+        yield Choice(
+            prompt=prompt,
+            file=file,
+            seed=config.first_seed + index * count + best,
+            rewards=tuple(rewards[at, best].tolist()),
+            advantages=tuple(found.values[at].tolist()),
+            means=tuple(rewards[at].mean(axis=0).tolist()),
+        )
 
 
-def _check_origin(folder: Path, prompts: Sequence[str], config: BestOf, model: str, reward: Reward) -> None:
+def _told(panel: Panel, rewards: Iterable[float]) -> str:
+    return ", ".join(f"{s.reward.dimension} {r:.4g}" for s, r in zip(panel.seats, rewards, strict=True))
+
+
+def _check_origin(folder: Path, prompts: Sequence[str], config: BestOf, model: str, panel: Panel) -> None:
     origin = {
         "model": model,
-        "reward": reward.digest,
+        "rewards": panel.digests,
         "prompts": hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest(),
         "count": config.count,
         "first_seed": config.first_seed,
@@ -130,7 +157,7 @@ def _read_choices(folder: Path) -> list[Choice]:
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
     contents = [json.loads(line) for line in whole]
-    return [Choice(**{**c, "values": tuple(c["values"])}) for c in contents]
+    return [Choice(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()}) for c in contents]
 
 
 def _append(path: Path, line: str) -> None:

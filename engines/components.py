@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import logging as diffusers_logging
+from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from huggingface_hub.errors import StrictDataclassError
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from engines.errors import InvalidModel
-from engines.model_folder import read_config, tensor_shapes
+from engines.model_folder import check_weights, read_config, tensor_shapes
 
 # What libraries raise when a config has a value of the wrong type, sign or name: nearly anything.
 _DESCRIPTION_FAULTS = (
@@ -51,6 +53,31 @@ def load_diffusers_model(
         folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=True
     )
     return _frozen(model, device)
+
+
+def load_some_of(
+    cls: type[DiffusersModel], folder: Path, kept: Callable[[str], bool], dtype: torch.dtype, device: torch.device
+) -> DiffusersModel:
+    """A diffusers model of which the folder has the tensors that are `kept` alone; of the others it has none either."""
+    with _blamed_on(folder / "config.json"):
+        model = build_on_meta(cls, read_config(folder / "config.json"))
+    for path, module in model.named_modules():
+        for tensors in (module._parameters, module._buffers):  # noqa: SLF001  torch has no other way to take one away
+            for name in [n for n in tensors if not kept(f"{path}.{n}")]:
+                del tensors[name]
+    compare_tensors(folder.name, tensor_shapes(folder), _shapes(model))
+    found = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in found.items()}, assign=True)
+    return _frozen(model, device)
+
+
+def keep_some_of(folder: Path, kept: Callable[[str], bool]) -> None:
+    """Takes all tensors but those that are `kept` out of a component's folder that nobody uses yet."""
+    files = check_weights(folder)
+    found = {name: tensor for file in files for name, tensor in load_file(file).items() if kept(name)}
+    for stale in (*files, *folder.glob("*.safetensors.index.json")):
+        stale.unlink()
+    save_file(found, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
 
 
 def load_text_model(cls: type[TextModel], folder: Path, dtype: torch.dtype, device: torch.device) -> TextModel:

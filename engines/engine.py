@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -256,9 +257,9 @@ def load_engine(
     if is_package(folder):
         package = open_package(folder, backend=backend, device=device, dtype=dtype, films=pad_batch_to)
         prepare, device, dtype = package.prepare, package.device, package.dtype
-        max_rows = package.max_rows
+        max_rows, compiled = package.max_rows, tuple(package.manifest.parts)
     else:
-        prepare, max_rows = find_backend(backend or "eager"), None
+        prepare, max_rows, compiled = find_backend(backend or "eager"), None, ()
     card = read_card(folder)
     if card.family not in FAMILIES:
         raise UnknownName("model family", card.family, FAMILIES)
@@ -272,13 +273,20 @@ def load_engine(
         # With its number: tensors that lie there have it.
         here = torch.empty(0, device=where).device
         use_measured(here, load_tuned(folder / TUNED_KERNELS, torch.cuda.get_device_name(here)))
-    family = load_family(card, folder, device=where, dtype=DTYPES[name])
+    family = load_family(card, folder, device=where, dtype=DTYPES[name], compiled=compiled)
     return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to, max_rows=max_rows)
 
 
-def load_family(card: ModelCard, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Family:
-    """The loaded model of a folder, by the code of its card's family."""
-    return importlib.import_module(FAMILIES[card.family]).load(folder, device=device, dtype=dtype)
+def load_family(
+    card: ModelCard, folder: Path, *, device: torch.device, dtype: torch.dtype, compiled: Collection[str] = ()
+) -> Family:
+    """The loaded model of a folder, by the code of its card's family; `compiled` names a package's compiled parts."""
+    return family_module(card).load(folder, device=device, dtype=dtype, compiled=compiled)
+
+
+def family_module(card: ModelCard) -> Any:
+    """The code of a card's family: `load`, and `leave_out_compiled`."""
+    return importlib.import_module(FAMILIES[card.family])
 
 
 def _never(_request_id: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -27,6 +27,7 @@ class Host:
 
     `capability` is torch's word for a processor's vector units ("AVX2"), or a GPU's ("sm_90"); `versions` are those of
     the libraries whose code an engine depends on. With `portable` neither processor nor capability matters.
+    `byte_sums` says whether sums of products of bytes are exact, or saturate (see `sums_of_bytes_saturate`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -37,6 +38,7 @@ class Host:
     device_name: str
     capability: str
     portable: bool = False
+    byte_sums: Literal["any", "exact", "saturating"] = "any"
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -56,6 +58,7 @@ def this_host(device: torch.device, libraries: Iterable[str], *, portable: bool 
         device_name=name,
         capability=capability,
         portable=portable,
+        byte_sums="saturating" if device.type == "cpu" and sums_of_bytes_saturate() else "exact",
         versions={library: _version(library) for library in libraries},
     )
 
@@ -89,6 +92,8 @@ def misfits(built: Host, here: Host) -> list[str]:
         ]
         if built.device == here.device and not _runs(built.capability, here.capability):
             found.append(f"capability {built.capability}, here {here.capability}")
+    if built.byte_sums == "exact" and here.byte_sums == "saturating":
+        found.append("sums of bytes exact (VNNI), here they saturate")
     found += [
         f"{library} {theirs}, here {here.versions.get(library, 'absent')}"
         for library, theirs in built.versions.items()

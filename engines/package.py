@@ -27,8 +27,8 @@ from engines.signing import check_signature, trusted_keys
 
 MANIFEST, SIGNATURE, COMPILED = "engine.json", "engine.sig", "compiled"
 FORMAT = 1
-# What compiled parts are called with; counts up whenever a part of an older package would be called wrongly.
-INTERFACE = 1
+# What compiled parts are called with and what lies beside them; counts up whenever an older package would not do.
+INTERFACE = 2
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHUNK = 1 << 20
 

@@ -40,7 +40,9 @@ def engines() -> None:
 @engines.command()
 def build(
     recipes: Annotated[list[str] | None, typer.Argument(help="Recipes by name; see `rushes engines list`.")] = None,
-    all_recipes: Annotated[bool, typer.Option("--all", help="Every recipe that this machine can build.")] = False,
+    all_recipes: Annotated[
+        bool, typer.Option("--all", help="Every recipe of the built-in model that this machine can build.")
+    ] = False,
     weights: Annotated[str | None, typer.Option(help="Other weights than the recipe's: a folder or a name.")] = None,
     out: _Out = _OUT,
     cache: Annotated[Path, typer.Option(help="Where compiled parts are kept.")] = Path("build/engine-cache"),
@@ -56,6 +58,7 @@ def build(
     """Build engine packages: compile, compare with the uncompiled model, sign. Exit code 1 when one is not built."""
     if bool(recipes) == all_recipes:
         raise ValueError("name the recipes to build, or give --all")
+    from engines.catalog import BUILT_IN  # noqa: PLC0415
     from engines.recipes import RECIPES, find_recipe  # noqa: PLC0415
 
     found = [find_recipe(name) for name in (recipes or RECIPES)]
@@ -65,6 +68,10 @@ def build(
 
     rows: list[dict[str, Any]] = []
     for recipe in found:
+        if all_recipes and weights is None and recipe.model not in BUILT_IN:
+            why = f"of published weights, {recipe.model}, which are fetched: build it by name"
+            rows.append({"recipe": recipe.name, "built": False, "skipped": True, "why": why})
+            continue
         try:
             with _CONSOLE.status(f"{recipe.name}: {recipe.description}"):
                 folder = build_one(recipe, workshop, weights=weights)
@@ -103,8 +110,11 @@ def list_packages(out: _Out = _OUT, json_output: _Json = False) -> None:
         sys.stdout.write(json.dumps({"recipes": rows, "backends": [asdict(b) for b in backends.values()]}) + "\n")
         return
     _print(
-        ["recipe", "what", "backend", "here", "built"],
-        [[r["recipe"], r["description"], r["backend"], r["backend_here"], r["built_at"] or ""] for r in rows],
+        ["recipe", "what", "on", "backend", "here", "built"],
+        [
+            [r["recipe"], r["description"], r["device"], r["backend"], r["backend_here"], r["built_at"] or ""]
+            for r in rows
+        ],
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from engines.quantization.forms import QuantizedLayers
+
 CompiledPart = Callable[..., Tensor]
 """A part that a backend has compiled, called as the module was: tensors in, one tensor out."""
 
@@ -19,8 +21,8 @@ CompiledPart = Callable[..., Tensor]
 class ModelPart:
     """A part to be compiled. `examples` are inputs of a usual size; `dynamic` names the dimensions that may vary.
 
-    `inputs` names the inputs in order; `dynamic` has for each input a `torch.export.Dim` by dimension, or None. Linear
-    layers of the module that are named in `int8` are computed so.
+    `inputs` names the inputs in order; `dynamic` has for each input a `torch.export.Dim` by dimension, or None.
+    `quantized` names the linear layers of the module that are computed in fewer bits.
     """
 
     name: str
@@ -28,4 +30,4 @@ class ModelPart:
     inputs: tuple[str, ...]
     examples: tuple[Tensor, ...]
     dynamic: tuple[dict[int, Any] | None, ...]
-    int8: frozenset[str] = frozenset()
+    quantized: QuantizedLayers | None = None

@@ -12,6 +12,7 @@ import torch
 from torch._inductor import aoti_compile_and_package, aoti_load_package
 
 from engines.parts import CompiledPart, ModelPart
+from engines.quantization.forms import Form
 
 
 class AotInductor:
@@ -21,7 +22,7 @@ class AotInductor:
     portable = False
     kind = "native"
     suffix = ".pt2"
-    quantizes = False
+    quantizes: frozenset[Form] = frozenset()
     own_operators = True
 
     def compile(self, part: ModelPart, target: Path) -> None:

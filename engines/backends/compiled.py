@@ -13,6 +13,7 @@ import torch
 from engines.backends import BackendEntry, imported
 from engines.errors import UnknownName
 from engines.parts import CompiledPart, ModelPart
+from engines.quantization.forms import Form
 
 
 class CompiledForm(Protocol):
@@ -25,8 +26,8 @@ class CompiledForm(Protocol):
     kind: str
     """What it makes: two compilers of one kind make the same file."""
     suffix: str
-    quantizes: bool
-    """Whether it can compute a part's linear layers in int8."""
+    quantizes: frozenset[Form]
+    """The forms of fewer bits that it can compute a part's linear layers in."""
     own_operators: bool
     """Whether it keeps our operators as they are, where they are quicker than what it would make of their formulas."""
 

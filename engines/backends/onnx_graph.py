@@ -11,7 +11,7 @@ import torch
 
 from engines.parts import ModelPart
 
-OPSET = 20
+OPSET = 21
 
 
 def write_onnx(part: ModelPart, target: Path) -> None:

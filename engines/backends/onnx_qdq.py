@@ -1,41 +1,46 @@
-"""Linear layers of an ONNX graph with QuantizeLinear and DequantizeLinear around them, in int8 or fp8, for TensorRT.
+"""Linear layers of an ONNX graph with QuantizeLinear and DequantizeLinear around them: what OpenVINO and TensorRT read.
 
-Weights are rounded by output channel; inputs by one scale for the tensor, from what calibration saw. N output channels,
-D input channels.
+Weights are constants in fewer bits, one scale an output channel, or one a block of input channels for int4; inputs have
+one scale for the tensor, from what calibration saw, or stay as they are where weights alone are rounded. N output
+channels, D input channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
-from torch import nn
+from torch import Tensor, nn
 
 from engines.backends.onnx_layers import LayerProduct, layer_products
+from engines.quantization.forms import BLOCK, STATIC_INPUTS, Form, QuantizedLayers, input_scale, rounded_weight
 
-EightBits = Literal["int8", "fp8"]
-_LARGEST = {"int8": 127.0, "fp8": 448.0}
-_STORED = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
-_ROUNDED = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+_STORED: dict[Form, int] = {
+    "int8-static": TensorProto.INT8,
+    "fp8": TensorProto.FLOAT8E4M3FN,
+    "int8-weights": TensorProto.INT8,
+    "int4-weights": TensorProto.INT4,
+}
 
 
-def quantize_layers(graph: Path, module: nn.Module, largest: Mapping[str, float], form: EightBits) -> None:
-    """Rewrites the graph of `module` in place: the layers of `largest` in 8 bits, their inputs up to so much.
+def quantize_layers(graph: Path, module: nn.Module, layers: QuantizedLayers, *, bits: int = 8) -> None:
+    """Rewrites the graph of `module` in place: `layers` in their form, int8 weights with so many of their `bits`.
 
     BuildRefused for a layer that the graph has no trace of.
     """
     model = onnx.load(graph)
-    for name, product in layer_products(model, module, frozenset(largest)).items():
+    for name, product in layer_products(model, module, layers.names).items():
         node = product.node
         where = list(model.graph.node).index(node)
-        before = [*_input_nodes(model, name, product, largest[name] / _LARGEST[form], form)]
-        before += _weight_nodes(model, name, product, form)
-        node.input[0], node.input[1] = f"{name}.x", f"{name}.w"
+        before: list[onnx.NodeProto] = []
+        if layers.form in STATIC_INPUTS:
+            before += _input_nodes(model, name, product, input_scale(layers.largest[name], layers.form), layers.form)
+            node.input[0] = f"{name}.x"
+        before.append(_weight_node(model, name, product, layers.form, bits))
+        node.input[1] = f"{name}.w"
         for offset, added in enumerate(before):
             model.graph.node.insert(where + offset, added)
     _drop_unused(model)
@@ -43,9 +48,9 @@ def quantize_layers(graph: Path, module: nn.Module, largest: Mapping[str, float]
 
 
 def _input_nodes(
-    model: onnx.ModelProto, name: str, product: LayerProduct, scale: float, form: EightBits
+    model: onnx.ModelProto, name: str, product: LayerProduct, scale: float, form: Form
 ) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    model.graph.initializer.append(helper.make_tensor(f"{name}.x_scale", product.kind, [], [max(scale, 1e-7)]))
+    model.graph.initializer.append(helper.make_tensor(f"{name}.x_scale", product.kind, [], [scale]))
     model.graph.initializer.append(helper.make_tensor(f"{name}.x_zero", _STORED[form], [], [0]))
     ends = [f"{name}.x_scale", f"{name}.x_zero"]
     return (
@@ -54,22 +59,41 @@ def _input_nodes(
     )
 
 
-def _weight_nodes(model: onnx.ModelProto, name: str, product: LayerProduct, form: EightBits) -> list[onnx.NodeProto]:
-    """A constant in 8 bits of the weight, laid out as the product takes it."""
-    scale = np.maximum(np.abs(product.weight).max(1), 1e-7) / _LARGEST[form]
-    ratio = torch.from_numpy(product.weight / scale[:, None])
-    rounded = (ratio.round() if form == "int8" else ratio).to(_ROUNDED[form])
-    laid_out = rounded.T.contiguous() if product.turned else rounded
-    shape, raw = list(laid_out.shape), laid_out.view(torch.uint8).numpy().tobytes()
+def _weight_node(model: onnx.ModelProto, name: str, product: LayerProduct, form: Form, bits: int) -> onnx.NodeProto:
+    """A constant of the weight in few bits, laid out as the product takes it, and the node that makes it a number."""
+    rounded = rounded_weight(torch.from_numpy(product.weight), form, bits=bits)
+    steps, scale = (x.T.contiguous() if product.turned else x for x in (rounded.steps, rounded.scale))
+    channels, inputs = (1, 0) if product.turned else (0, 1)
+    blocks = rounded.scale.shape[1] > 1
+    if not blocks:
+        scale = scale.flatten()
     model.graph.initializer.extend(
         [
-            TensorProto(name=f"{name}.w8", data_type=_STORED[form], dims=shape, raw_data=raw),
-            helper.make_tensor(f"{name}.w_scale", product.kind, [len(scale)], scale.tolist()),
-            helper.make_tensor(f"{name}.w_zero", _STORED[form], [len(scale)], [0] * len(scale)),
+            TensorProto(
+                name=f"{name}.w8", data_type=_STORED[form], dims=list(steps.shape), raw_data=_stored(steps, form)
+            ),
+            helper.make_tensor(f"{name}.w_scale", product.kind, list(scale.shape), scale.flatten().tolist()),
+            TensorProto(
+                name=f"{name}.w_zero",
+                data_type=_STORED[form],
+                dims=list(scale.shape),
+                raw_data=_stored(torch.zeros_like(scale, dtype=steps.dtype), form),
+            ),
         ]
     )
-    ends = [f"{name}.w8", f"{name}.w_scale", f"{name}.w_zero"]
-    return [helper.make_node("DequantizeLinear", ends, [f"{name}.w"], axis=1 if product.turned else 0)]
+    ends, made = [f"{name}.w8", f"{name}.w_scale", f"{name}.w_zero"], [f"{name}.w"]
+    if blocks:
+        return helper.make_node("DequantizeLinear", ends, made, axis=inputs, block_size=BLOCK)
+    return helper.make_node("DequantizeLinear", ends, made, axis=channels)
+
+
+def _stored(steps: Tensor, form: Form) -> bytes:
+    """The bytes of a constant; of int4 two in each, the first in the lower half."""
+    flat = np.ascontiguousarray(steps.view(torch.uint8).numpy()).ravel()
+    if form != "int4-weights":
+        return flat.tobytes()
+    halves = np.pad(flat & 0xF, (0, flat.size % 2))
+    return (halves[0::2] | (halves[1::2] << 4)).tobytes()
 
 
 def _drop_unused(model: onnx.ModelProto) -> None:

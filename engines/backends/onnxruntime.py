@@ -9,7 +9,9 @@ import torch
 
 from engines.backends.onnx_graph import write_onnx
 from engines.backends.onnx_int8 import round_layers
+from engines.backends.onnx_qdq import quantize_layers
 from engines.parts import CompiledPart, ModelPart
+from engines.quantization.forms import Form
 
 
 class OnnxRuntime:
@@ -19,13 +21,15 @@ class OnnxRuntime:
     portable = True
     kind = "onnx"
     suffix = ".onnx"
-    quantizes = True
+    quantizes: frozenset[Form] = frozenset({"int8", "int8-weights", "int4-weights"})
     own_operators = False
 
     def compile(self, part: ModelPart, target: Path) -> None:
         write_onnx(part, target)
-        if part.int8:
-            round_layers(target, part.module, part.int8)
+        if part.quantized and part.quantized.form == "int8":
+            round_layers(target, part.module, part.quantized.names)
+        elif part.quantized:
+            quantize_layers(target, part.module, part.quantized)
 
     def load(self, path: Path, *, device: torch.device) -> CompiledPart:
         options = onnxruntime.SessionOptions()
@@ -33,6 +37,8 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         # Threads that spin while they wait would take a core from whoever shares the host.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Weights in few bits are multiplied in float32; it would round inputs to 8 bits as well.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
         session = onnxruntime.InferenceSession(path, options, providers=[provider])
         names = [found.name for found in session.get_inputs()]

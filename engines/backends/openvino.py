@@ -8,7 +8,10 @@ import openvino
 import torch
 
 from engines.backends.onnx_graph import write_onnx
+from engines.backends.onnx_qdq import quantize_layers
+from engines.host import sums_of_bytes_saturate
 from engines.parts import CompiledPart, ModelPart
+from engines.quantization.forms import Form
 
 
 class OpenVino:
@@ -18,11 +21,15 @@ class OpenVino:
     portable = True
     kind = "onnx"
     suffix = ".onnx"
-    quantizes = False
+    quantizes: frozenset[Form] = frozenset({"int8-static", "int8-weights", "int4-weights"})
     own_operators = False
 
     def compile(self, part: ModelPart, target: Path) -> None:
         write_onnx(part, target)
+        if part.quantized:
+            # Without VNNI products of bytes are summed in 16 bits; a bit less of weights leaves them room.
+            bits = 7 if part.quantized.form == "int8-static" and sums_of_bytes_saturate() else 8
+            quantize_layers(target, part.module, part.quantized, bits=bits)
 
     def load(self, path: Path, *, device: torch.device) -> CompiledPart:
         core = openvino.Core()

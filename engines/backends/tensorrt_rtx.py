@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,11 +11,11 @@ import tensorrt_rtx
 import torch
 
 from engines.backends.onnx_graph import write_onnx
+from engines.backends.onnx_qdq import quantize_layers
 from engines.backends.tensorrt_engine import serialized_engine
 from engines.backends.tensorrt_running import running_engine
 from engines.parts import CompiledPart, ModelPart
-
-EditGraph = Callable[[Path], None]
+from engines.quantization.forms import Form
 
 
 class TensorRtRtx:
@@ -25,7 +25,7 @@ class TensorRtRtx:
     portable = False
     kind = "tensorrt-rtx"
     suffix = ".rtx"
-    quantizes = False
+    quantizes: frozenset[Form] = frozenset({"int8-static", "fp8", "int8-weights", "int4-weights"})
     own_operators = False
     library: Any = tensorrt_rtx
 
@@ -33,18 +33,16 @@ class TensorRtRtx:
         """For the GPU at hand."""
         self.compile_for(part, target, ())
 
-    def compile_for(
-        self, part: ModelPart, target: Path, capabilities: Sequence[str], *, edit: EditGraph | None = None
-    ) -> None:
-        """For GPUs by capability ("sm_89"), which need not be here; `edit` may change the graph beforehand.
+    def compile_for(self, part: ModelPart, target: Path, capabilities: Sequence[str]) -> None:
+        """For GPUs by capability ("sm_89"), which need not be here.
 
         BuildRefused, in TensorRT's words, for a type that one of them has not.
         """
         with TemporaryDirectory() as folder:
             graph = Path(folder) / "graph.onnx"
             write_onnx(part, graph)
-            if edit is not None:
-                edit(graph)
+            if part.quantized:
+                quantize_layers(graph, part.module, part.quantized)
             target.write_bytes(serialized_engine(self.library, graph, part, capabilities=capabilities))
 
     def load(self, path: Path, *, device: torch.device) -> CompiledPart:

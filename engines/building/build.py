@@ -9,25 +9,26 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from engines.backends.compiled import FORMS, find_form
+from engines.backends.compiled import FORMS, CompiledForm, find_form
 from engines.building.accuracy import Accuracy, ProbeFilm, compared, cost_of, probe_films
 from engines.building.compiling import Compiled, compile_parts
 from engines.building.parts_cache import key_of
 from engines.building.workshop import Workshop
 from engines.card import CARD_FILE, CARD_VERSION, ModelCard, read_card
 from engines.catalog import find_model
-from engines.engine import DTYPES, Engine, load_engine, load_family
+from engines.engine import DTYPES, Engine, family_module, load_engine, load_family
 from engines.errors import BuildRefused
-from engines.host import this_host
+from engines.host import Host, this_host
 from engines.package import FORMAT, INTERFACE, Manifest, is_package, listed_files, recipe_hash, sign
 from engines.package_loading import prepared_by
 from engines.profile import narrowed_card
+from engines.quantization.forms import BYTE_SUMS
 from engines.recipes.recipe import EngineRecipe
 from engines.threads import apply_threads
 from engines.whole_writes import folder_appearing_whole
@@ -43,14 +44,14 @@ def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = Non
     stays as it was; MissingExtra when its backend is not installed.
     """
     form = find_form(recipe.backend) if recipe.backend in FORMS else None
-    model = find_model(weights or recipe.model)
-    if is_package(model):
-        raise BuildRefused(f"{model} is an engine package itself; build from the weights that it was made of")
     device = torch.device(recipe.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BuildRefused(
             f"{recipe.name} is built on a machine with an NVIDIA GPU, and torch sees none here", cannot_here=True
         )
+    model = find_model(weights or recipe.model)
+    if is_package(model):
+        raise BuildRefused(f"{model} is an engine package itself; build from the weights that it was made of")
     if device.type == "cpu":
         apply_threads()
     card = read_card(model)
@@ -60,8 +61,9 @@ def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = Non
         files = listed_files(model)
         parent = key_of({name: file.sha256 for name, file in files.items() if Path(name).name not in _NOT_COPIED})
         _copy_model(model, folder, card, recipe)
-        host = this_host(device, ("torch",) if form is None else form.libraries, portable=form is None or form.portable)
+        host = _host(recipe, form, device)
         compiled = Compiled() if form is None else compile_parts(recipe, form, model, parent, host, folder, workshop)
+        family_module(card).leave_out_compiled(folder, compiled.parts)
         accuracy, costs = _measured(recipe, model, parent, folder, compiled.parts, workshop)
         faults = accuracy.faults(recipe.budget)
         if faults:
@@ -88,6 +90,15 @@ def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = Non
     return target
 
 
+def _host(recipe: EngineRecipe, form: CompiledForm | None, device: torch.device) -> Host:
+    """What of this machine the package will depend on."""
+    if form is None:
+        return replace(this_host(device, ("torch",), portable=True), byte_sums="any")
+    host = this_host(device, form.libraries, portable=form.portable)
+    multiplies_bytes = recipe.quantization is not None and recipe.quantization.form in BYTE_SUMS
+    return host if multiplies_bytes else replace(host, byte_sums="any")
+
+
 def _copy_model(model: Path, folder: Path, card: ModelCard, recipe: EngineRecipe) -> None:
     for item in sorted(model.iterdir()):
         if item.name in _NOT_COPIED or item.name.startswith("."):
@@ -105,7 +116,7 @@ def _measured(
     """The engine in `folder`, not yet signed, beside the uncompiled model in float32."""
     wanted = _reference(recipe, model, parent, workshop)
     card, dtype = read_card(folder), DTYPES[recipe.dtype]
-    family = load_family(card, folder, device=torch.device(recipe.device), dtype=dtype)
+    family = load_family(card, folder, device=torch.device(recipe.device), dtype=dtype, compiled=tuple(parts))
     engine = Engine(card=card, family=family, backend=prepared_by(recipe.backend, folder, parts)(family))
     workshop.report(f"{recipe.name}: films of the engine")
     films = probe_films(engine, recipe.probes)

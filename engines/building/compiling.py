@@ -40,8 +40,11 @@ def compile_parts(
     workshop: Workshop,
 ) -> Compiled:
     """Compiles what is not in the cache; BuildRefused when the recipe wants what its backend cannot do."""
-    if recipe.quantization is not None and not form.quantizes:
-        raise BuildRefused(f"{recipe.name} asks for {recipe.quantization.form}, which {recipe.backend} cannot be given")
+    if recipe.quantization is not None and recipe.quantization.form not in form.quantizes:
+        raise BuildRefused(
+            f"{recipe.name} asks for {recipe.quantization.form}, which {recipe.backend} cannot be given; it has "
+            f"{', '.join(sorted(form.quantizes)) or 'no form of fewer bits'}"
+        )
     card, profile = read_card(model), recipe.profile
     family = load_family(card, model, device=torch.device(recipe.device), dtype=DTYPES[recipe.dtype])
     usual = profile.usual(card)
@@ -55,6 +58,7 @@ def compile_parts(
         "profile": profile.to_json(),
         "usual": asdict(usual),
         "quantization": None if recipe.quantization is None else asdict(recipe.quantization),
+        "byte_sums": host.byte_sums,
         "host": {} if form.portable else {**asdict(host), "device_name": ""},
         "libraries": host.versions if recipe.quantization else {},
         "torch": torch.__version__,

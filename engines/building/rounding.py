@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
 from engines.backends.fused import FusedBackend
 from engines.building.accuracy import probe_films
 from engines.card import ModelCard
@@ -17,7 +19,8 @@ from engines.engine import Engine
 from engines.family import Family
 from engines.parts import ModelPart
 from engines.quantization.calibration import Recorder, Seen
-from engines.quantization.sensitivity import bearable, layer_errors, smooth
+from engines.quantization.forms import Form, QuantizedLayers, bears
+from engines.quantization.sensitivity import bearable, largest_inputs, layer_errors, smooth
 from engines.quantization.spec import Quantization
 
 # Of the steps of the calibrating films, every so many are kept to measure layers on.
@@ -26,7 +29,7 @@ _KEEP_EVERY = 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounded:
-    """A part with the layers that are to be computed in 8 bits, and the report: every layer's error by itself."""
+    """A part with the layers that are to be computed in fewer bits, and the report: every layer's error by itself."""
 
     part: ModelPart
     report: dict[str, Any]
@@ -63,16 +66,24 @@ class Rounding:
 
 
 def _rounded(part: ModelPart, seen: Seen, wanted: Quantization) -> Rounded:
-    layers = seen.worthwhile
+    layers = [name for name in seen.worthwhile if _bears(part, name, wanted.form)]
     if not layers:
         return Rounded(part=part, report={})
     if wanted.smoothing > 0:
         smooth(part.module, seen, layers, wanted.smoothing)
-    errors = layer_errors(part.module, seen.inputs, layers)
+    largest = largest_inputs(part.module, seen, layers)
+    errors = layer_errors(part.module, seen.inputs, largest, wanted.form)
     chosen = bearable(errors, wanted.step_error)
+    rounded = QuantizedLayers(form=wanted.form, largest={name: largest[name] for name in sorted(chosen)})
     report = {
         "layers": [[name, errors[name]] for name in sorted(errors, key=errors.__getitem__, reverse=True)],
-        "kept": sorted(set(layers) - chosen),
+        "kept": sorted(set(seen.worthwhile) - chosen),
         "rounded": len(chosen),
     }
-    return Rounded(part=replace(part, int8=chosen), report=report)
+    return Rounded(part=replace(part, quantized=rounded if chosen else None), report=report)
+
+
+def _bears(part: ModelPart, name: str, form: Form) -> bool:
+    layer = part.module.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    return bears(layer.weight, form)

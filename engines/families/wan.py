@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
-from engines.components import load_diffusers_model, load_text_model, load_tokenizer
+from engines.components import keep_some_of, load_diffusers_model, load_some_of, load_text_model, load_tokenizer
 from engines.errors import InvalidModel
 from engines.family import EncodedText, padded_text
 from engines.model_folder import check_weights, read_config, read_index
@@ -34,7 +34,7 @@ from engines.operators.wan_parts import (
     decoder_part,
     step_part,
 )
-from engines.operators.wan_prompt import PromptKeys, PromptSlot, prompt_keys
+from engines.operators.wan_prompt import PromptKeys, PromptSlot, is_of_prompts, prompt_keys
 from engines.operators.wan_step import StepPrompts, step_prompts
 from engines.operators.wan_vae import use_vae_operators
 from engines.parts import CompiledPart, ModelPart
@@ -42,6 +42,7 @@ from engines.profile import ShapeProfile
 from engines.row_exact import make_row_exact
 from engines.types import Stage, VideoSpec
 
+EXPERTS = ("transformer", "transformer_2")
 MAX_TOKENS = 512
 NUM_TRAIN_TIMESTEPS = 1000
 # What a film may take when it is decoded in one pass instead of latent frame by latent frame.
@@ -226,8 +227,11 @@ class Wan:
         return hidden_1LD[0].to(self._dtype)
 
 
-def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Wan:
-    """Load a diffusers Wan folder. Transformer and text encoder in `dtype`, the VAE in float32 as its makers advise."""
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype, compiled: Collection[str] = ()) -> Wan:
+    """Load a diffusers Wan folder. Transformer and text encoder in `dtype`, the VAE in float32 as its makers advise.
+
+    Of a transformer whose step is `compiled` a package has what prompts need alone; see `leave_out_compiled`.
+    """
     index = read_index(folder)
     low_noise = index.get("transformer_2") not in (None, [None, None])
     boundary = index.get("boundary_ratio")
@@ -236,16 +240,16 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Wan:
             f"model_index.json has a transformer_2 but boundary_ratio {boundary!r}; a fraction is needed"
         )
     # Nothing is read before everything is known to be safe: the big files may come minutes after a bad small one.
-    for name in ("transformer", "vae", "text_encoder", *(["transformer_2"] if low_noise else [])):
+    for name in (EXPERTS[0], "vae", "text_encoder", *(EXPERTS[1:] if low_noise else [])):
         check_weights(folder / name)
     _check_statistics(read_config(folder / "vae" / "config.json"))
     parts = WanParts(
         tokenizer=load_tokenizer(folder / "tokenizer"),
         text_encoder=load_text_model(UMT5EncoderModel, folder / "text_encoder", dtype, device),
         vae=load_diffusers_model(AutoencoderKLWan, folder / "vae", torch.float32, device),
-        transformer=load_diffusers_model(WanTransformer3DModel, folder / "transformer", dtype, device),
+        transformer=_transformer(folder / EXPERTS[0], dtype, device, alone=STEPS[0] in compiled),
         transformer_low=(
-            load_diffusers_model(WanTransformer3DModel, folder / "transformer_2", dtype, device) if low_noise else None
+            _transformer(folder / EXPERTS[1], dtype, device, alone=STEPS[1] in compiled) if low_noise else None
         ),
         boundary=boundary if low_noise else None,
     )
@@ -253,6 +257,19 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Wan:
         if transformer is not None:
             make_row_exact(transformer)
     return Wan(parts, device)
+
+
+def leave_out_compiled(folder: Path, compiled: Collection[str]) -> None:
+    """Takes out of a package's folder, which nobody uses yet, what its compiled parts have weights of their own for."""
+    for name, step in zip(EXPERTS, STEPS, strict=True):
+        if step in compiled:
+            keep_some_of(folder / name, is_of_prompts)
+
+
+def _transformer(folder: Path, dtype: torch.dtype, device: torch.device, *, alone: bool) -> WanTransformer3DModel:
+    if alone:
+        return load_some_of(WanTransformer3DModel, folder, is_of_prompts, dtype, device)
+    return load_diffusers_model(WanTransformer3DModel, folder, dtype, device)
 
 
 def clean_prompt(prompt: str) -> str:

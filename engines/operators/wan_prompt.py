@@ -28,6 +28,13 @@ class PromptKeys:
     raised: torch.Tensor
 
 
+def is_of_prompts(tensor: str) -> bool:
+    """Whether a transformer's tensor of that name is needed for a prompt's keys and values."""
+    return "condition_embedder.text_embedder." in tensor or any(
+        f".attn2.{part}." in tensor for part in ("to_k", "to_v", "norm_k")
+    )
+
+
 @dataclass(slots=True)
 class PromptSlot:
     """Where the blocks of one transformer find the prompts of the rows that are being computed; None between calls."""

@@ -1,4 +1,4 @@
-"""Which layers bear 8 bits: the error of the whole step when one alone is rounded, and which are left as they are.
+"""Which layers bear fewer bits: the error of the whole step when one alone is rounded, and which are left as they are.
 
 Errors of different layers hardly depend on one another, so the squares of their relative errors are added up.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.quantization.calibration import Seen
+from engines.quantization.forms import Form, rounded_input, rounded_weight
 from engines.quantization.smoothing import SmoothedLinear, smoothing_scale
 
 
@@ -26,14 +27,27 @@ def smooth(module: nn.Module, seen: Seen, layers: Sequence[str], power: float) -
         setattr(module.get_submodule(parent), last, SmoothedLinear(linear, scale))
 
 
+def largest_inputs(module: nn.Module, seen: Seen, layers: Sequence[str]) -> dict[str, float]:
+    """The largest |x| that each layer is fed with, after smoothing where it is smoothed."""
+    found = {}
+    for name in layers:
+        layer, largest = module.get_submodule(name), seen.largest[name]
+        found[name] = float((largest * layer.inverse if isinstance(layer, SmoothedLinear) else largest).max())
+    return found
+
+
 @torch.no_grad()
-def layer_errors(module: nn.Module, inputs: Sequence[tuple[Tensor, ...]], layers: Sequence[str]) -> dict[str, float]:
-    """The relative error of the output, over all `inputs`, when one of `layers` alone computes in int8."""
+def layer_errors(
+    module: nn.Module, inputs: Sequence[tuple[Tensor, ...]], largest: Mapping[str, float], form: Form
+) -> dict[str, float]:
+    """The relative error of the output, over all `inputs`, when one layer of `largest` alone is in `form`."""
     exact = [module(*x) for x in inputs]
     norm = math.sqrt(sum(float(y.square().sum()) for y in exact))
     errors = {}
-    for name in layers:
-        with _rounded(module.get_submodule(name)):
+    for name, most in largest.items():
+        layer = module.get_submodule(name)
+        assert isinstance(layer, nn.Linear | SmoothedLinear)
+        with _rounded(layer, form, most):
             total = sum(float((module(*x) - y).square().sum()) for x, y in zip(inputs, exact, strict=True))
         errors[name] = math.sqrt(total) / norm
     return errors
@@ -51,12 +65,11 @@ def bearable(errors: Mapping[str, float], step_error: float) -> frozenset[str]:
 
 
 @contextmanager
-def _rounded(layer: nn.Module) -> Iterator[None]:
-    """While this is open, a layer computes with weights and inputs that int8 has."""
-    assert isinstance(layer, nn.Linear | SmoothedLinear)
+def _rounded(layer: nn.Linear | SmoothedLinear, form: Form, largest: float) -> Iterator[None]:
+    """While this is open, a layer computes with weights and inputs that the form has."""
     weight = layer.weight.data
-    layer.weight.data = _rounded_by(weight, weight.abs().amax(1, keepdim=True))
-    hook = layer.register_forward_pre_hook(lambda _, inputs: _input(layer, inputs[0]))
+    layer.weight.data = rounded_weight(weight, form).value.to(weight.dtype)
+    hook = layer.register_forward_pre_hook(lambda _, inputs: _input(layer, inputs[0], form, largest))
     try:
         yield
     finally:
@@ -64,18 +77,7 @@ def _rounded(layer: nn.Module) -> Iterator[None]:
         layer.weight.data = weight
 
 
-def _input(layer: nn.Module, x: Tensor) -> tuple[Tensor]:
+def _input(layer: nn.Module, x: Tensor, form: Form, largest: float) -> tuple[Tensor]:
     """What is rounded of a smoothed layer is its input after smoothing."""
-    scale = layer.inverse if isinstance(layer, SmoothedLinear) else torch.ones((), device=x.device)
-    scaled = x * scale
-    # Between the least and the largest value, zero included, in 255 steps: as ONNX's DynamicQuantizeLinear has it.
-    low, high = scaled.amin().clamp(max=0), scaled.amax().clamp(min=0)
-    step = ((high - low) / 255).clamp(min=1e-30)
-    zero = (-low / step).round()
-    rounded = ((scaled / step).round() + zero).clamp(0, 255) - zero
-    return (rounded * step / scale,)
-
-
-def _rounded_by(x: Tensor, largest: Tensor) -> Tensor:
-    step = largest.clamp(min=1e-30) / 127
-    return (x / step).round().clamp(-127, 127) * step
+    scale = layer.inverse if isinstance(layer, SmoothedLinear) else torch.ones((), device=x.device, dtype=x.dtype)
+    return (rounded_input(x * scale, form, largest) / scale,)

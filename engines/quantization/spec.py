@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from engines.quantization.forms import Form
 from engines.recipes.probes import Probes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """Products of a step in 8 bits.
+    """Linear layers of a step in fewer bits, in a `form` of `engines.quantization.forms`.
 
-    `int8` is W8A8: weights rounded by output channel once, inputs by tensor at every call. `smoothing` moves the scale
-    of outlying input channels into the weights first, by that power of it (SmoothQuant, Xiao et al., arXiv 2211.10438;
-    0 moves none). Inputs are looked at on the films of `calibration`. Layers are left in floating point, the most
-    sensitive first, until the error of one step that the others cause is estimated to be at most `step_error`.
+    `smoothing` moves the scale of outlying input channels into the weights first, by that power of it (SmoothQuant,
+    Xiao et al., arXiv 2211.10438; 0 moves none). Inputs are looked at on the films of `calibration`.
+    Layers are left in floating point, the most sensitive first, until the error of one step that the others cause is
+    estimated to be at most `step_error`.
     """
 
-    form: Literal["int8"]
+    form: Form
     smoothing: float
     step_error: float
     calibration: Probes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engines.errors import UnknownName
-from engines.recipes import diorama
+from engines.recipes import diorama, gpu
 from engines.recipes.recipe import EngineRecipe
 
 RECIPES: dict[str, Callable[[], EngineRecipe]] = {
@@ -14,6 +14,19 @@ RECIPES: dict[str, Callable[[], EngineRecipe]] = {
     "diorama-onnxruntime": diorama.diorama_onnxruntime,
     "diorama-openvino": diorama.diorama_openvino,
     "diorama-int8": diorama.diorama_int8,
+    "diorama-int8-static": diorama.diorama_int8_static,
+    "diorama-int8-weights": diorama.diorama_int8_weights,
+    "diorama-int4-weights": diorama.diorama_int4_weights,
+    "diorama-tensorrt": gpu.diorama_tensorrt,
+    "diorama-tensorrt-fp8": gpu.diorama_tensorrt_fp8,
+    "diorama-rtx": gpu.diorama_rtx,
+    "diorama-rtx-fp8": gpu.diorama_rtx_fp8,
+    "diorama-rtx-int8": gpu.diorama_rtx_int8,
+    "wan-1.3b-aotinductor": gpu.wan_1_3b_aotinductor,
+    "wan-1.3b-tensorrt": gpu.wan_1_3b_tensorrt,
+    "wan-1.3b-tensorrt-fp8": gpu.wan_1_3b_tensorrt_fp8,
+    "wan-14b-tensorrt-fp8": gpu.wan_14b_tensorrt_fp8,
+    "wan-14b-tensorrt-int4-weights": gpu.wan_14b_tensorrt_int4_weights,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engines.profile import ShapeProfile
+from engines.quantization.forms import Form
 from engines.quantization.spec import Quantization
 from engines.recipes.probes import Probes
 from engines.recipes.recipe import Budget, EngineRecipe
@@ -70,9 +71,36 @@ def diorama_openvino() -> EngineRecipe:
 
 def diorama_int8() -> EngineRecipe:
     """Products of a step in int8 where layers bear it; quicker than fp32 where the processor has VNNI."""
+    return _in_fewer_bits(
+        "int8", "onnxruntime", "W8A8 by ONNX Runtime, smoothed; sensitive layers in fp32", "int8", smoothing=0.7
+    )
+
+
+def diorama_int8_static() -> EngineRecipe:
+    """The same with inputs scaled once and for all, as calibration saw them, which OpenVINO fuses into its products."""
+    return _in_fewer_bits(
+        "int8-static", "openvino", "W8A8 by OpenVINO, smoothed, static; sensitive layers in fp32", "int8-static",
+        smoothing=0.7,
+    )  # fmt: skip
+
+
+def diorama_int8_weights() -> EngineRecipe:
+    """A quarter of the weights' bytes, products in fp32."""
+    return _in_fewer_bits("int8-weights", "openvino", "weights in int8 by OpenVINO", "int8-weights", smoothing=0.0)
+
+
+def diorama_int4_weights() -> EngineRecipe:
+    """An eighth of the bytes of the weights that bear it, products in fp32."""
+    return _in_fewer_bits(
+        "int4-weights", "onnxruntime", "weights in int4 by ONNX Runtime; sensitive layers in fp32", "int4-weights",
+        smoothing=0.0,
+    )  # fmt: skip
+
+
+def _in_fewer_bits(name: str, backend: str, description: str, form: Form, *, smoothing: float) -> EngineRecipe:
     return replace(
-        _exact("onnxruntime", "W8A8 by ONNX Runtime, smoothed; sensitive layers in fp32"),
-        name="diorama-int8",
+        _exact(backend, description),
+        name=f"diorama-{name}",
         budget=Budget(latent_error=0.25, psnr=25.0, ssim=0.9, score_drop=0.02),
-        quantization=Quantization(form="int8", smoothing=0.7, step_error=0.025, calibration=CALIBRATION),
+        quantization=Quantization(form=form, smoothing=smoothing, step_error=0.025, calibration=CALIBRATION),
     )

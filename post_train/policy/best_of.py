@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from engines.engine import Engine
 from engines.whole_writes import write_whole
@@ -42,6 +43,9 @@ class Choice:
     rewards: tuple[float, ...]
     advantages: tuple[float, ...]
     means: tuple[float, ...]
+
+
+_CHOICE = TypeAdapter(Choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +160,7 @@ def _read_choices(folder: Path) -> list[Choice]:
     *whole, torn = path.read_bytes().split(b"\n")
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
-    contents = [json.loads(line) for line in whole]
-    return [Choice(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()}) for c in contents]
+    return [_CHOICE.validate_json(line) for line in whole]
 
 
 def _append(path: Path, line: str) -> None:

@@ -19,12 +19,19 @@ from engines.operators.wan_parts import step_part
 from engines.operators.wan_prompt import prompt_keys
 from engines.parts import ModelPart
 from engines.profile import ShapeProfile
+from engines.quantization.forms import STATIC_INPUTS, Form, QuantizedLayers, bears
 from tests.engines.operators.test_wan import _small
 
 PROFILE = ShapeProfile(
     min_width=32, max_width=128, min_height=32, max_height=128, min_frames=5, max_frames=33, max_rows=8
 )
-FORMS = (None, "int8", "fp8")
+STORED: dict[Form, int] = {
+    "int8-static": onnx.TensorProto.INT8,
+    "fp8": onnx.TensorProto.FLOAT8E4M3FN,
+    "int8-weights": onnx.TensorProto.INT8,
+    "int4-weights": onnx.TensorProto.INT4,
+}
+FORMS: tuple[Form | None, ...] = (None, *STORED)
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
@@ -37,9 +44,13 @@ def _part(dtype: torch.dtype) -> ModelPart:
     return step_part("step", model, rows, (channels, 3, 8, 8), ((channels, 2, 4, 4), (channels, 9, 16, 16)), PROFILE)
 
 
-def _layers(module: nn.Module) -> dict[str, float]:
-    """Every layer of the blocks that a step goes through, with inputs up to 4."""
-    named = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and "blocks" in name]
+def _layers(module: nn.Module, form: Form) -> dict[str, float]:
+    """Every layer of the blocks that a step goes through and that divides as the form wants it, with inputs up to 4."""
+    named = [
+        name
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and "blocks" in name and bears(layer.weight, form)
+    ]
     return {name: 4.0 for name in named if "attn2.to_k" not in name and "attn2.to_v" not in name}
 
 
@@ -51,18 +62,18 @@ def part(request: pytest.FixtureRequest) -> ModelPart:
 
 
 @pytest.fixture(scope="module")
-def graphs(part: ModelPart, tmp_path_factory: pytest.TempPathFactory) -> dict[str | None, Path]:
-    """The part's graph as it is, and with its layers in int8 and fp8."""
+def graphs(part: ModelPart, tmp_path_factory: pytest.TempPathFactory) -> dict[Form | None, Path]:
+    """The part's graph as it is, and with its layers in fewer bits."""
     folder = tmp_path_factory.mktemp("graphs")
     found = {form: folder / f"{form}.onnx" for form in FORMS}
     write_onnx(part, found[None])
-    for form in ("int8", "fp8"):
+    for form in STORED:
         found[form].write_bytes(found[None].read_bytes())
-        quantize_layers(found[form], part.module, _layers(part.module), form)
+        quantize_layers(found[form], part.module, QuantizedLayers(form=form, largest=_layers(part.module, form)))
     return found
 
 
-def test_rope_is_exported_without_scattering(graphs: dict[str | None, Path]) -> None:
+def test_rope_is_exported_without_scattering(graphs: dict[Form | None, Path]) -> None:
     """ScatterND, which a rotation by slices becomes, is poor for TensorRT."""
     kinds = {node.op_type for node in onnx.load(graphs[None]).graph.node}
     assert "MatMul" in kinds
@@ -72,9 +83,9 @@ def test_rope_is_exported_without_scattering(graphs: dict[str | None, Path]) -> 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("capability", ["sm_80", pytest.param("sm_86", marks=pytest.mark.long), "sm_89", "sm_120"])
 def test_a_step_is_built_for_gpus_that_are_not_here(
-    part: ModelPart, graphs: dict[str | None, Path], capability: str, form: str | None
+    part: ModelPart, graphs: dict[Form | None, Path], capability: str, form: Form | None
 ) -> None:
-    """fp16, bf16, int8 and fp8; fp8 is refused for Ampere, in TensorRT's words."""
+    """fp16, bf16, int8, fp8, and weights alone in int8 and int4; fp8 is refused for Ampere, in TensorRT's words."""
 
     def build() -> bytes:
         return serialized_engine(FORM.library, graphs[form], part, capabilities=[capability])
@@ -86,7 +97,7 @@ def test_a_step_is_built_for_gpus_that_are_not_here(
         assert len(build()) > 100_000
 
 
-def test_one_engine_for_several_gpus(part: ModelPart, graphs: dict[str | None, Path]) -> None:
+def test_one_engine_for_several_gpus(part: ModelPart, graphs: dict[Form | None, Path]) -> None:
     """What all of them have; a GPU that this TensorRT knows nothing of is refused by name."""
     several = ["sm_80", "sm_86", "sm_89", "sm_120"]
     assert serialized_engine(FORM.library, graphs[None], part, capabilities=several)
@@ -94,19 +105,20 @@ def test_one_engine_for_several_gpus(part: ModelPart, graphs: dict[str | None, P
         serialized_engine(FORM.library, graphs[None], part, capabilities=["sm_90"])
 
 
-def test_layers_in_8_bits_are_in_the_graph(part: ModelPart, graphs: dict[str | None, Path]) -> None:
-    """A pair of nodes for each layer's input and one for its weight, which is stored in 8 bits alone."""
-    layers = _layers(part.module)
+def test_layers_in_fewer_bits_are_in_the_graph(part: ModelPart, graphs: dict[Form | None, Path]) -> None:
+    """One node for each layer's weight, which is in few bits alone, and a pair for an input that is rounded."""
     plain = onnx.load(graphs[None])
-    for form, kind in (("int8", onnx.TensorProto.INT8), ("fp8", onnx.TensorProto.FLOAT8E4M3FN)):
-        graph = onnx.load(graphs[form]).graph
+    for form, kind in STORED.items():
+        layers, graph = _layers(part.module, form), onnx.load(graphs[form]).graph
+        assert layers
         kinds = [node.op_type for node in graph.node]
-        assert kinds.count("QuantizeLinear") == len(layers)
-        assert kinds.count("DequantizeLinear") == 2 * len(layers)
+        inputs = len(layers) if form in STATIC_INPUTS else 0
+        assert kinds.count("QuantizeLinear") == inputs
+        assert kinds.count("DequantizeLinear") == len(layers) + inputs
         stored = {c.name: c.data_type for c in graph.initializer}
         assert all(stored[f"{name}.w8"] == kind for name in layers)
         assert len(graphs[form].read_bytes()) < len(graphs[None].read_bytes())
-        assert len(graph.node) == len(plain.graph.node) + 3 * len(layers)
+        assert len(graph.node) == len(plain.graph.node) + len(layers) + 2 * inputs
 
 
 def test_bounds_of_a_profile_are_those_of_the_part(part: ModelPart) -> None:

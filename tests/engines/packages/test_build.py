@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 
 from engines import load_engine
+from engines.backends.compiled import find_form
 from engines.building.accuracy import psnr, ssim
 from engines.card import read_card
 from engines.errors import BuildRefused, InvalidRequest, PackageRefused
 from engines.families.wan import Wan
+from engines.families.wan_configs import PUBLISHED
+from engines.model_folder import tensor_shapes
+from engines.operators.wan_prompt import is_of_prompts
 from engines.package import read_manifest
 from engines.recipes import RECIPES, find_recipe
 from engines.recipes.diorama import EXACT
@@ -49,6 +53,20 @@ def test_the_compiled_parts_are_what_runs(package: Path) -> None:
         module.register_forward_pre_hook(lambda *_: pytest.fail("the model itself was run"))
     (film,) = films(engine, request("it"))
     assert film.frames.std() > 0
+
+
+def test_weights_are_there_once(package: Path, plain_package: Path, tiny_wan: Path) -> None:
+    """A compiled step has its own; beside it a package holds, and loads, what makes keys of prompts, and no more."""
+    held = tensor_shapes(package / "transformer")
+    whole = tensor_shapes(tiny_wan / "transformer")
+    assert set(held) == {name for name in whole if is_of_prompts(name)}
+    assert len(held) == 4 + 5 * 2  # two layers of the text's; keys, values and a norm in each of two blocks
+    loaded = load_engine(package).family
+    assert isinstance(loaded, Wan)
+    assert {n: tuple(p.shape) for n, p in loaded.parts.transformer.named_parameters()} == held
+    loaded.keep_only("decode")
+    loaded.keep_only(None)
+    assert tensor_shapes(plain_package / "transformer") == whole
 
 
 def test_a_manifest_tells_what_was_measured(package: Path) -> None:
@@ -160,6 +178,30 @@ def test_every_recipe_is_whole() -> None:
         recipe = find_recipe(name)
         assert recipe.name == name
         assert json.loads(json.dumps(recipe.to_json()))["name"] == name
+        if recipe.quantization is not None and recipe.backend != "tensorrt":  # which is not installed without a GPU
+            assert recipe.quantization.form in find_form(recipe.backend).quantizes
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("wan-")])
+def test_a_published_model_can_make_its_recipes_films(name: str, tmp_path: Path) -> None:
+    """The profile fits the card that is worked out of the published configs, and the probes' films are within it."""
+    recipe = find_recipe(name)
+    published = PUBLISHED[recipe.model]
+    index = {"_class_name": "WanPipeline"}
+    scheduler = {"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0}
+    scheduler |= {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+    for path, content in (
+        ("model_index.json", index),
+        ("transformer/config.json", published.transformer),
+        ("vae/config.json", published.vae),
+        ("scheduler/scheduler_config.json", scheduler),
+    ):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(json.dumps(content))
+    card = read_card(tmp_path)
+    recipe.profile.check(card)
+    spec = recipe.profile.usual(card)
+    assert (spec.width, spec.height, spec.num_frames) == (832, 480, 81)
 
 
 def test_psnr_and_ssim_are_those_of_the_literature() -> None:

@@ -15,7 +15,7 @@ import torch
 from engines import engine, load_engine
 from engines.errors import PackageRefused
 from engines.host import Host, misfits, this_host
-from engines.package import MANIFEST, SIGNATURE, Manifest, read_manifest, sign, verify
+from engines.package import FORMAT, INTERFACE, MANIFEST, SIGNATURE, Manifest, read_manifest, sign, verify
 from engines.package_loading import LIBRARIES
 from engines.signing import public_path, signing_key, trusted_keys
 
@@ -134,9 +134,9 @@ def test_a_stale_version_is_refused(mine: Path, key_file: Path) -> None:
     _resigned(mine, key_file, manifest, host=host)
     with pytest.raises(PackageRefused, match=r"torch 1\.0\.0, here 2\."):
         load_engine(mine)
-    for what in ("format", "interface"):
+    for what, ours in (("format", FORMAT), ("interface", INTERFACE)):
         _resigned(mine, key_file, manifest, **{what: 99})
-        with pytest.raises(PackageRefused, match=f"has {what} 99, and this program reads {what} 1"):
+        with pytest.raises(PackageRefused, match=f"has {what} 99, and this program reads {what} {ours}"):
             load_engine(mine)
 
 
@@ -159,12 +159,23 @@ def test_less_of_a_processor_is_enough_and_more_is_not() -> None:
     assert misfits(replace(base, capability="AVX512"), base) == ["capability AVX512, here AVX2"]
     gpu = replace(base, device="cuda", capability="sm_90")
     assert misfits(gpu, replace(gpu, capability="sm_100")) == ["capability sm_90, here sm_100"]
+    exact, saturating = replace(base, byte_sums="exact"), replace(base, byte_sums="saturating")
+    assert misfits(exact, saturating) == ["sums of bytes exact (VNNI), here they saturate"]
+    assert misfits(replace(exact, portable=True), saturating) == ["sums of bytes exact (VNNI), here they saturate"]
+    assert misfits(saturating, exact) == misfits(base, saturating) == []
     assert misfits(gpu, base) == ["device cuda, here cpu"]
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{", b"\xff\xfe", b'{"format": 1, "interface": 1}', b'{"format": 1, "interface": 1, "x": 2}'],
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        json.dumps({"format": FORMAT, "interface": INTERFACE}).encode(),
+        json.dumps({"format": FORMAT, "interface": INTERFACE, "x": 2}).encode(),
+    ],
 )
 def test_what_is_no_manifest_is_refused(mine: Path, key_file: Path, content: bytes) -> None:
     """Signed or not, in a sentence."""

@@ -19,18 +19,24 @@ from engines.family import EncodedText, Family, PromptEncoder, empty_text, joine
 from engines.samplers import Sampler, SamplerState, find_sampler
 from engines.samplers.guidance import Velocity
 from engines.samplers.stochastic import GaussianStep, Transition
+from engines.step_reuse import ComputedStep, StepReuse, extrapolated
 from engines.types import GenerationRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denoising:
-    """A batch between two steps. `condition` is of `bucket` rows, twice that when guided; `scales` is [bucket]."""
+    """A batch between two steps. `condition` is of `bucket` rows, twice that when guided; `scales` is [bucket].
+
+    With a `reuse` the last two steps that were computed are kept.
+    """
 
     sampler: Sampler
     state: SamplerState
     condition: Any
     guided: bool
     scales: torch.Tensor
+    reuse: StepReuse | None = None
+    computed: tuple[ComputedStep, ...] = ()
 
     @property
     def steps_done(self) -> int:
@@ -61,10 +67,11 @@ def start(
     text: EncodedText,
     bucket: int,
     sampler: Sampler | None = None,
+    reuse: StepReuse | None = None,
 ) -> Denoising:
     """The batch before its first step: each row's noise comes from its own seed, padding rows are zero.
 
-    The sampler is the requests' own unless another is given.
+    The sampler is the requests' own unless another is given; `reuse` names steps that are not computed.
     """
     first = requests[0]
     shape_CTHW = family.latent_shape(first.spec)
@@ -79,13 +86,24 @@ def start(
         condition=backend.condition(text),
         guided=first.guided,
         scales=torch.tensor(scales, dtype=torch.float32, device=family.device),
+        reuse=reuse,
     )
 
 
 @torch.inference_mode()
 def step(batch: Denoising, backend: Backend) -> Denoising:
-    """One step: one transformer call over all rows, guidance row by row, one sampler update."""
-    return replace(batch, state=backend.advance(batch.sampler, batch.state, velocity_of(batch, backend)))
+    """One step: one transformer call over all rows, or none where it is reused, guidance row by row, one update."""
+    if batch.reuse is None:
+        return replace(batch, state=backend.advance(batch.sampler, batch.state, velocity_of(batch, backend)))
+    schedule, index, computed = batch.state.schedule, batch.state.index, batch.computed
+    sigma = float(schedule.sigmas[index])
+    if batch.reuse.at(index, schedule.num_steps):
+        first, second = computed
+        velocity = extrapolated(first, second, sigma)
+    else:
+        velocity = velocity_of(batch, backend)
+        computed = (*computed[-1:], ComputedStep(sigma=sigma, velocity=velocity))
+    return replace(batch, state=backend.advance(batch.sampler, batch.state, velocity), computed=computed)
 
 
 @torch.no_grad()

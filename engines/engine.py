@@ -24,6 +24,7 @@ from engines.limits import check_request
 from engines.package import is_package
 from engines.package_loading import open_package
 from engines.prompt_cache import PromptCache
+from engines.step_reuse import StepReuse
 from engines.threads import apply_threads
 from engines.types import (
     CancelledEvent,
@@ -53,7 +54,8 @@ class Engine:
 
     No call of the transformer has more than `max_rows` rows, where something was compiled for so many.
     With `pad_batch_to` every batch is computed with that many rows, so that a film is the same to the last bit whether
-    it shares its batch or not. Without it, films of batches of different size agree within 1e-5.
+    it shares its batch or not. Without it, films of batches of different size agree within 1e-5. `reuse` names steps
+    that are extrapolated instead of computed.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Engine:
         backend: Backend,
         pad_batch_to: int | None = None,
         max_rows: int | None = None,
+        reuse: StepReuse | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         if pad_batch_to is not None and pad_batch_to < 1:
@@ -74,6 +77,7 @@ class Engine:
         self._prompts = PromptCache(family)
         self._pad_batch_to = pad_batch_to
         self._max_rows = max_rows
+        self._reuse = reuse
         self._clock = clock
 
     @property
@@ -85,6 +89,18 @@ class Engine:
     def backend(self) -> Backend:
         """What runs it."""
         return self._backend
+
+    def reusing(self, reuse: StepReuse | None) -> Engine:
+        """The same engine with other steps extrapolated."""
+        return Engine(
+            card=self.card,
+            family=self._family,
+            backend=self._backend,
+            pad_batch_to=self._pad_batch_to,
+            max_rows=self._max_rows,
+            reuse=reuse,
+            clock=self._clock,
+        )
 
     @property
     def rungs(self) -> tuple[MemoryRung, ...]:
@@ -137,7 +153,7 @@ class Engine:
 
         yield from self._enter("denoise", members, rung)
         with clock.measure("denoise"):
-            batch = denoising.start(self._family, self._backend, requests, text, bucket)
+            batch = denoising.start(self._family, self._backend, requests, text, bucket, reuse=self._reuse)
         while not batch.finished:
             yield from members.drop_cancelled()
             if not members.live:
@@ -257,9 +273,9 @@ def load_engine(
     if is_package(folder):
         package = open_package(folder, backend=backend, device=device, dtype=dtype, films=pad_batch_to)
         prepare, device, dtype = package.prepare, package.device, package.dtype
-        max_rows, compiled = package.max_rows, tuple(package.manifest.parts)
+        max_rows, compiled, reuse = package.max_rows, tuple(package.manifest.parts), package.reuse
     else:
-        prepare, max_rows, compiled = find_backend(backend or "eager"), None, ()
+        prepare, max_rows, compiled, reuse = find_backend(backend or "eager"), None, (), None
     card = read_card(folder)
     if card.family not in FAMILIES:
         raise UnknownName("model family", card.family, FAMILIES)
@@ -274,7 +290,14 @@ def load_engine(
         here = torch.empty(0, device=where).device
         use_measured(here, load_tuned(folder / TUNED_KERNELS, torch.cuda.get_device_name(here)))
     family = load_family(card, folder, device=where, dtype=DTYPES[name], compiled=compiled)
-    return Engine(card=card, family=family, backend=prepare(family), pad_batch_to=pad_batch_to, max_rows=max_rows)
+    return Engine(
+        card=card,
+        family=family,
+        backend=prepare(family),
+        pad_batch_to=pad_batch_to,
+        max_rows=max_rows,
+        reuse=reuse,
+    )
 
 
 def load_family(

@@ -51,8 +51,8 @@ class Manifest:
     """What a package is. `recipe` is its whole content and `recipe_hash` its hash; `parent` is the weights' digest.
 
     `parts` maps what is compiled to its file under `compiled/`, `quantization` has the report on its layers where some
-    are rounded; `costs` has measured seconds by shape and stage,
-    `accuracy` the report of the comparison with the reference.
+    are rounded, `step_cache` that on its steps where some are extrapolated; `costs` has measured seconds by shape and
+    stage, `accuracy` the report of the comparison with the reference.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -68,6 +68,7 @@ class Manifest:
     host: Host
     parts: dict[str, str]
     quantization: dict[str, Any]
+    step_cache: dict[str, Any]
     costs: list[dict[str, Any]]
     accuracy: dict[str, Any]
     built_at: str

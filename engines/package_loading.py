@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from engines.errors import PackageRefused
 from engines.family import Family
 from engines.host import this_host
 from engines.package import COMPILED, Manifest, verify
+from engines.step_reuse import StepReuse
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 """The distributions that any package may depend on."""
@@ -28,6 +30,7 @@ class OpenPackage:
     device: str
     dtype: str
     max_rows: int | None
+    reuse: StepReuse | None
     prepare: Callable[[Family], Backend]
 
 
@@ -62,8 +65,16 @@ def open_package(
         device=device or built["device"],
         dtype=built["dtype"],
         max_rows=max_rows,
+        reuse=reuse_of(manifest.step_cache),
         prepare=prepared_by(manifest.backend, folder, manifest.parts),
     )
+
+
+def reuse_of(step_cache: Mapping[str, Any]) -> StepReuse | None:
+    """The steps that a manifest's report says are reused; None where nothing was measured."""
+    if not step_cache:
+        return None
+    return StepReuse(num_steps=step_cache["num_steps"], steps=frozenset(step_cache["reused"]))
 
 
 def _max_rows(manifest: Manifest) -> int | None:

@@ -55,11 +55,15 @@ class ShapeProfile:
         return asdict(self)
 
 
-def narrowed_card(card: ModelCard, profile: ShapeProfile, *, name: str) -> ModelCard:
-    """The card of a package: the model's, under another name, with limits that its engine can keep.
+def narrowed_card(card: ModelCard, profile: ShapeProfile, *, name: str, steps: int | None = None) -> ModelCard:
+    """The card of a package: the model's, under another name, with limits that its engine can keep, and its own steps.
 
     BuildRefused where the model's default film is outside of them.
     """
+    if steps is not None:
+        if not 1 <= steps <= card.limits.max_steps:
+            raise BuildRefused(f"{name} asks for {steps} steps; {card.name} takes 1 to {card.limits.max_steps}")
+        card = replace(card, defaults=replace(card.defaults, num_inference_steps=steps))
     bounds = {k: getattr(profile, k) for k in ("min_width", "max_width", "min_height", "max_height")}
     bounds |= {"min_frames": profile.min_frames, "max_frames": profile.max_frames}
     narrowed = replace(card, name=name, limits=replace(card.limits, **bounds))

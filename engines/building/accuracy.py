@@ -79,9 +79,8 @@ class Accuracy:
 
 def probe_films(engine: Engine, probes: Probes) -> list[ProbeFilm]:
     """The films of `probes` at the model's default size, each made alone."""
-    return [
-        _traced(engine, _request(engine, prompt, seed, probes)) for prompt in probes.prompts for seed in probes.seeds
-    ]
+    wanted = [probe_request(engine, prompt, seed, probes) for prompt in probes.prompts for seed in probes.seeds]
+    return [_traced(engine, request) for request in wanted]
 
 
 def compared(own: Sequence[ProbeFilm], reference: Sequence[ProbeFilm], scorers: Sequence[Scorer]) -> Accuracy:
@@ -145,7 +144,8 @@ def _traced(engine: Engine, request: GenerationRequest) -> ProbeFilm:
     return ProbeFilm(request=request, latents=torch.stack(steps), result=result)
 
 
-def _request(engine: Engine, prompt: str, seed: int, probes: Probes) -> GenerationRequest:
+def probe_request(engine: Engine, prompt: str, seed: int, probes: Probes) -> GenerationRequest:
+    """A film of `probes` at the model's default size."""
     d = engine.card.defaults
     return GenerationRequest(
         request_id=f"probe {seed}",

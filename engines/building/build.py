@@ -19,6 +19,7 @@ from engines.backends.compiled import FORMS, CompiledForm, find_form
 from engines.building.accuracy import Accuracy, ProbeFilm, compared, cost_of, probe_films
 from engines.building.compiling import Compiled, compile_parts
 from engines.building.parts_cache import key_of
+from engines.building.step_cache import reuse_for
 from engines.building.workshop import Workshop
 from engines.card import CARD_FILE, CARD_VERSION, ModelCard, read_card
 from engines.catalog import find_model
@@ -29,6 +30,7 @@ from engines.package import FORMAT, INTERFACE, Manifest, is_package, listed_file
 from engines.package_loading import prepared_by
 from engines.profile import narrowed_card
 from engines.quantization.forms import BYTE_SUMS
+from engines.recipes.probes import Probes
 from engines.recipes.recipe import EngineRecipe
 from engines.threads import apply_threads
 from engines.whole_writes import folder_appearing_whole
@@ -64,7 +66,13 @@ def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = Non
         host = _host(recipe, form, device)
         compiled = Compiled() if form is None else compile_parts(recipe, form, model, parent, host, folder, workshop)
         family_module(card).leave_out_compiled(folder, compiled.parts)
-        accuracy, costs = _measured(recipe, model, parent, folder, compiled.parts, workshop)
+        engine = _engine(recipe, folder, compiled.parts)
+        cached: dict[str, Any] = {}
+        if recipe.step_cache is not None:
+            workshop.report(f"{recipe.name}: errors of steps that are extrapolated")
+            reuse, cached = reuse_for(engine, recipe.step_cache)
+            engine = engine.reusing(reuse)
+        accuracy, costs = _measured(recipe, model, parent, engine, workshop)
         faults = accuracy.faults(recipe.budget)
         if faults:
             raise BuildRefused(f"{recipe.name} is beyond its budget and was not written: {'; '.join(faults)}")
@@ -81,6 +89,7 @@ def build(recipe: EngineRecipe, workshop: Workshop, *, weights: str | None = Non
             host=host,
             parts=compiled.parts,
             quantization=compiled.quantization,
+            step_cache=cached,
             costs=costs,
             accuracy=accuracy.to_json(),
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -105,29 +114,36 @@ def _copy_model(model: Path, folder: Path, card: ModelCard, recipe: EngineRecipe
             continue
         # A hub's cache holds links; a package holds files.
         (shutil.copytree if item.is_dir() else shutil.copyfile)(item, folder / item.name)
-    narrowed = narrowed_card(card, recipe.profile, name=recipe.name)
+    narrowed = narrowed_card(card, recipe.profile, name=recipe.name, steps=recipe.steps)
     content = {"version": CARD_VERSION, **asdict(narrowed)}
     (folder / CARD_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _measured(
-    recipe: EngineRecipe, model: Path, parent: str, folder: Path, parts: dict[str, str], workshop: Workshop
-) -> tuple[Accuracy, list[dict[str, Any]]]:
-    """The engine in `folder`, not yet signed, beside the uncompiled model in float32."""
-    wanted = _reference(recipe, model, parent, workshop)
+def _engine(recipe: EngineRecipe, folder: Path, parts: dict[str, str]) -> Engine:
+    """The engine in `folder`, not yet signed."""
     card, dtype = read_card(folder), DTYPES[recipe.dtype]
     family = load_family(card, folder, device=torch.device(recipe.device), dtype=dtype, compiled=tuple(parts))
-    engine = Engine(card=card, family=family, backend=prepared_by(recipe.backend, folder, parts)(family))
+    return Engine(card=card, family=family, backend=prepared_by(recipe.backend, folder, parts)(family))
+
+
+def _measured(
+    recipe: EngineRecipe, model: Path, parent: str, engine: Engine, workshop: Workshop
+) -> tuple[Accuracy, list[dict[str, Any]]]:
+    """An engine beside the uncompiled model in float32, both with as many steps."""
+    probes = recipe.probes
+    if probes.num_inference_steps is None:
+        probes = replace(probes, num_inference_steps=recipe.steps)
+    wanted = _reference(recipe, probes, model, parent, workshop)
     workshop.report(f"{recipe.name}: films of the engine")
-    films = probe_films(engine, recipe.probes)
+    films = probe_films(engine, probes)
     return compared(films, wanted, workshop.scorers), [cost_of(films)]
 
 
-def _reference(recipe: EngineRecipe, model: Path, parent: str, workshop: Workshop) -> list[ProbeFilm]:
+def _reference(recipe: EngineRecipe, probes: Probes, model: Path, parent: str, workshop: Workshop) -> list[ProbeFilm]:
     """Films of the uncompiled model in float32, made once for all builds of a run that ask for the same."""
-    key = key_of({"parent": parent, "device": recipe.device, "probes": asdict(recipe.probes)})
+    key = key_of({"parent": parent, "device": recipe.device, "probes": asdict(probes)})
     if key not in workshop.references:
         workshop.report(f"{recipe.name}: films of the reference")
         engine = load_engine(model, device=recipe.device, dtype="float32")
-        workshop.references[key] = probe_films(engine, recipe.probes)
+        workshop.references[key] = probe_films(engine, probes)
     return workshop.references[key]

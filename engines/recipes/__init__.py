@@ -13,6 +13,7 @@ RECIPES: dict[str, Callable[[], EngineRecipe]] = {
     "diorama-aotinductor": diorama.diorama_aotinductor,
     "diorama-onnxruntime": diorama.diorama_onnxruntime,
     "diorama-openvino": diorama.diorama_openvino,
+    "diorama-step-cache": diorama.diorama_step_cache,
     "diorama-int8": diorama.diorama_int8,
     "diorama-int8-static": diorama.diorama_int8_static,
     "diorama-int8-weights": diorama.diorama_int8_weights,

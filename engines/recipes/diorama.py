@@ -8,7 +8,7 @@ from engines.profile import ShapeProfile
 from engines.quantization.forms import Form
 from engines.quantization.spec import Quantization
 from engines.recipes.probes import Probes
-from engines.recipes.recipe import Budget, EngineRecipe
+from engines.recipes.recipe import Budget, EngineRecipe, StepCache
 
 PROFILE = ShapeProfile(
     min_width=32, max_width=256, min_height=32, max_height=256, min_frames=1, max_frames=81, max_rows=32
@@ -67,6 +67,16 @@ def diorama_onnxruntime() -> EngineRecipe:
 def diorama_openvino() -> EngineRecipe:
     """An ONNX graph, compiled when it is loaded."""
     return _exact("openvino", "fp32 by OpenVINO")
+
+
+def diorama_step_cache() -> EngineRecipe:
+    """Native code, and no computing at all where a step's velocity is as good when it is extrapolated."""
+    return replace(
+        _exact("aotinductor", "fp32 native code; steps that bear it are extrapolated"),
+        name="diorama-step-cache",
+        budget=Budget(latent_error=0.1, psnr=32.0, ssim=0.97, score_drop=0.01),
+        step_cache=StepCache(film_error=0.03, calibration=CALIBRATION),
+    )
 
 
 def diorama_int8() -> EngineRecipe:

@@ -25,10 +25,22 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepCache:
+    """Steps are extrapolated, those of the least errors first, while films are off by an estimated `film_error`.
+
+    Errors are relative ones of a film's last latents, measured on the films of `calibration`.
+    """
+
+    film_error: float
+    calibration: Probes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRecipe:
     """One build. `model` is a name of the catalogue or a folder; `dtype` is what the transformer computes in.
 
-    `probes` are the films that the engine is measured on, beside the reference's of the same prompts and seeds.
+    `probes` are the films that the engine is measured on, beside the reference's of the same prompts and seeds. `steps`
+    is the number of denoising steps that the package takes unless it is asked for another; the model's own where None.
     """
 
     name: str
@@ -41,6 +53,8 @@ class EngineRecipe:
     probes: Probes
     budget: Budget
     quantization: Quantization | None = None
+    step_cache: StepCache | None = None
+    steps: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it, for a manifest; its hash is the recipe's."""

@@ -70,6 +70,7 @@ def test_the_best_is_the_quickest_that_was_built(tiny_wan: Path, tmp_path: Path)
             host=host,
             parts={},
             quantization={},
+            step_cache={},
             costs=[{"step": step}],
             accuracy={},
             built_at="",

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from engines.backends.onnx_layers import LayerProduct, layer_products
-from engines.quantization.forms import BLOCK, STATIC_INPUTS, Form, QuantizedLayers, input_scale, rounded_weight
+from engines.backends.onnx_nvfp4 import nvfp4_nodes
+from engines.quantization.forms import BLOCKS, STATIC_INPUTS, Form, QuantizedLayers, input_scale, rounded_weight
 
 _STORED: dict[Form, int] = {
     "int8-static": TensorProto.INT8,
@@ -36,10 +37,14 @@ def quantize_layers(graph: Path, module: nn.Module, layers: QuantizedLayers, *, 
         node = product.node
         where = list(model.graph.node).index(node)
         before: list[onnx.NodeProto] = []
-        if layers.form in STATIC_INPUTS:
+        if layers.form == "nvfp4":
+            before += nvfp4_nodes(model, name, product, layers.largest[name])
+            node.input[0] = f"{name}.x"
+        elif layers.form in STATIC_INPUTS:
             before += _input_nodes(model, name, product, input_scale(layers.largest[name], layers.form), layers.form)
             node.input[0] = f"{name}.x"
-        before.append(_weight_node(model, name, product, layers.form, bits))
+        if layers.form != "nvfp4":
+            before.append(_weight_node(model, name, product, layers.form, bits))
         node.input[1] = f"{name}.w"
         for offset, added in enumerate(before):
             model.graph.node.insert(where + offset, added)
@@ -83,7 +88,7 @@ def _weight_node(model: onnx.ModelProto, name: str, product: LayerProduct, form:
     )
     ends, made = [f"{name}.w8", f"{name}.w_scale", f"{name}.w_zero"], [f"{name}.w"]
     if blocks:
-        return helper.make_node("DequantizeLinear", ends, made, axis=inputs, block_size=BLOCK)
+        return helper.make_node("DequantizeLinear", ends, made, axis=inputs, block_size=BLOCKS[form])
     return helper.make_node("DequantizeLinear", ends, made, axis=channels)
 
 

@@ -23,7 +23,7 @@ class TensorRt:
     portable = False
     kind = "tensorrt"
     suffix = ".trt"
-    quantizes: frozenset[Form] = frozenset({"int8-static", "fp8", "int8-weights", "int4-weights"})
+    quantizes: frozenset[Form] = frozenset({"int8-static", "fp8", "nvfp4", "int8-weights", "int4-weights"})
     own_operators = False
 
     def compile(self, part: ModelPart, target: Path) -> None:

@@ -25,7 +25,7 @@ class TensorRtRtx:
     portable = False
     kind = "tensorrt-rtx"
     suffix = ".rtx"
-    quantizes: frozenset[Form] = frozenset({"int8-static", "fp8", "int8-weights", "int4-weights"})
+    quantizes: frozenset[Form] = frozenset({"int8-static", "fp8", "nvfp4", "int8-weights", "int4-weights"})
     own_operators = False
     library: Any = tensorrt_rtx
 

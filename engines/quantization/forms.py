@@ -12,16 +12,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Form = Literal["int8", "int8-static", "fp8", "int8-weights", "int4-weights"]
+from engines.quantization import nvfp4
+
+Form = Literal["int8", "int8-static", "fp8", "nvfp4", "int8-weights", "int4-weights"]
 """`int8` is W8A8 with inputs scaled at every call, `int8-static` and `fp8` (E4M3) with input scales from calibration.
 
-The last two keep weights in fewer bits and multiply in floating point: less to store and to read, nothing to calibrate.
+`nvfp4` is W4A4 (`engines.quantization.nvfp4`): blocks of inputs are scaled at every call, the whole by calibration. The
+last two keep weights in fewer bits and multiply in floating point: less to store and to read, nothing to calibrate.
 """
 WEIGHTS_ALONE: frozenset[Form] = frozenset({"int8-weights", "int4-weights"})
 STATIC_INPUTS: frozenset[Form] = frozenset({"int8-static", "fp8"})
 BYTE_SUMS: frozenset[Form] = frozenset({"int8", "int8-static"})
-BLOCK = 32
-"""Input channels that share one scale of int4 weights."""
+BLOCKS: dict[Form, int] = {"int4-weights": 32, "nvfp4": nvfp4.BLOCK}
+"""Input channels that share one scale of weights, where not all of an output channel do."""
 
 _FP8_LARGEST, _INT8_LARGEST, _INT4_LARGEST = 448.0, 127, 7
 _LEAST = 1e-7
@@ -44,10 +47,14 @@ class QuantizedLayers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundedWeight:
-    """Steps [N, D] (int8, also where they are of 4 bits, or float8) of `scale` [N, D / channels that share one]."""
+    """Steps [N, D] of `scale` [N, D / channels that share one].
+
+    Steps are int8, also where they are of 4 bits, or float8, or numbers that E2M1 has; `whole` is NVFP4's scale of all.
+    """
 
     steps: Tensor
     scale: Tensor
+    whole: float = 1.0
 
     @property
     def value(self) -> Tensor:
@@ -58,7 +65,7 @@ class RoundedWeight:
 
 def bears(weight: Tensor, form: Form) -> bool:
     """Whether a weight [N, D] divides into the blocks of a form."""
-    return form != "int4-weights" or weight.shape[1] % BLOCK == 0
+    return weight.shape[1] % BLOCKS.get(form, 1) == 0
 
 
 def rounded_weight(weight: Tensor, form: Form, *, bits: int = 8) -> RoundedWeight:
@@ -69,6 +76,10 @@ def rounded_weight(weight: Tensor, form: Form, *, bits: int = 8) -> RoundedWeigh
         return RoundedWeight(steps=(exact / scale).to(torch.float8_e4m3fn), scale=scale)
     if form == "int4-weights":
         return _rounded_blocks(exact)
+    if form == "nvfp4":
+        whole = nvfp4.tensor_scale(float(exact.abs().max()))
+        steps, scale = nvfp4.blocks_rounded(exact, whole)
+        return RoundedWeight(steps=steps, scale=scale, whole=whole)
     largest = _INT8_LARGEST if bits == 8 else 2 ** (bits - 1) - 1
     scale = exact.abs().amax(1, keepdim=True).clamp(min=_LEAST) / largest
     return RoundedWeight(steps=(exact / scale).round().clamp(-largest, largest).to(torch.int8), scale=scale)
@@ -81,6 +92,9 @@ def rounded_input(x: Tensor, form: Form, largest: float) -> Tensor:
     if form == "fp8":
         scale = input_scale(largest, form)
         return (x / scale).clamp(-_FP8_LARGEST, _FP8_LARGEST).to(torch.float8_e4m3fn).to(x.dtype) * scale
+    if form == "nvfp4":
+        steps, scales = nvfp4.blocks_rounded(x, nvfp4.tensor_scale(largest))
+        return (steps * scales.repeat_interleave(nvfp4.BLOCK, dim=-1)).to(x.dtype)
     if form == "int8-static":
         scale = input_scale(largest, form)
         return (x / scale).round().clamp(-_INT8_LARGEST - 1, _INT8_LARGEST) * scale
@@ -97,7 +111,7 @@ def input_scale(largest: float, form: Form) -> float:
 
 
 def _rounded_blocks(exact: Tensor) -> RoundedWeight:
-    blocks = exact.unflatten(1, (-1, BLOCK))
+    blocks = exact.unflatten(1, (-1, BLOCKS["int4-weights"]))
     largest = blocks.abs().amax(2, keepdim=True).clamp(min=_LEAST)
     best_error = torch.full_like(largest, torch.inf)
     best_scale = largest / _INT4_LARGEST

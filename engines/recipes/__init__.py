@@ -23,10 +23,12 @@ RECIPES: dict[str, Callable[[], EngineRecipe]] = {
     "diorama-rtx": gpu.diorama_rtx,
     "diorama-rtx-fp8": gpu.diorama_rtx_fp8,
     "diorama-rtx-int8": gpu.diorama_rtx_int8,
+    "diorama-rtx-nvfp4": gpu.diorama_rtx_nvfp4,
     "wan-1.3b-aotinductor": gpu.wan_1_3b_aotinductor,
     "wan-1.3b-tensorrt": gpu.wan_1_3b_tensorrt,
     "wan-1.3b-tensorrt-fp8": gpu.wan_1_3b_tensorrt_fp8,
     "wan-14b-tensorrt-fp8": gpu.wan_14b_tensorrt_fp8,
+    "wan-14b-tensorrt-nvfp4": gpu.wan_14b_tensorrt_nvfp4,
     "wan-14b-tensorrt-int4-weights": gpu.wan_14b_tensorrt_int4_weights,
 }
 

@@ -62,6 +62,11 @@ def diorama_rtx_int8() -> EngineRecipe:
     )
 
 
+def diorama_rtx_nvfp4() -> EngineRecipe:
+    """Products in four bits (Blackwell)."""
+    return _diorama("diorama-rtx-nvfp4", "NVFP4 by TensorRT for RTX, sensitive layers in fp16", "tensorrt-rtx", "nvfp4")
+
+
 def wan_1_3b_aotinductor() -> EngineRecipe:
     """Native code in bf16."""
     return _wan("wan-1.3b-aotinductor", WAN_1_3B, "bf16 native code by AOTInductor", "aotinductor")
@@ -87,6 +92,11 @@ def wan_14b_tensorrt_int4_weights() -> EngineRecipe:
     return _wan(
         "wan-14b-tensorrt-int4-weights", WAN_14B, "weights in int4 by TensorRT, rest bf16", "tensorrt", "int4-weights"
     )
+
+
+def wan_14b_tensorrt_nvfp4() -> EngineRecipe:
+    """Products in four bits (Blackwell)."""
+    return _wan("wan-14b-tensorrt-nvfp4", WAN_14B, "NVFP4 by TensorRT, sensitive layers in bf16", "tensorrt", "nvfp4")
 
 
 def _diorama(name: str, description: str, backend: str, form: Form | None = None) -> EngineRecipe:
@@ -122,5 +132,5 @@ def _wan(name: str, model: str, description: str, backend: str, form: Form | Non
 def _quantization(form: Form | None, calibration: Probes) -> Quantization | None:
     if form is None:
         return None
-    smoothing = 0.0 if form in {"int4-weights", "fp8"} else 0.7  # a float has a range for outliers
+    smoothing = 0.0 if form in {"int4-weights", "fp8", "nvfp4"} else 0.7  # floats have a range for outliers
     return Quantization(form=form, smoothing=smoothing, step_error=0.03, calibration=calibration)

@@ -28,10 +28,12 @@ PROFILE = ShapeProfile(
 STORED: dict[Form, int] = {
     "int8-static": onnx.TensorProto.INT8,
     "fp8": onnx.TensorProto.FLOAT8E4M3FN,
+    "nvfp4": onnx.TensorProto.FLOAT4E2M1,
     "int8-weights": onnx.TensorProto.INT8,
     "int4-weights": onnx.TensorProto.INT4,
 }
 FORMS: tuple[Form | None, ...] = (None, *STORED)
+ADDED = {"QuantizeLinear", "DequantizeLinear", "TRT_FP4DynamicQuantize", "Cast", "Transpose"}
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
@@ -85,13 +87,19 @@ def test_rope_is_exported_without_scattering(graphs: dict[Form | None, Path]) ->
 def test_a_step_is_built_for_gpus_that_are_not_here(
     part: ModelPart, graphs: dict[Form | None, Path], capability: str, form: Form | None
 ) -> None:
-    """fp16, bf16, int8, fp8, and weights alone in int8 and int4; fp8 is refused for Ampere, in TensorRT's words."""
+    """fp16, bf16, int8, fp8, NVFP4, and weights alone in int8 and int4.
+
+    What hardware lacks is refused in TensorRT's words: fp8 for Ampere, NVFP4 for all before Blackwell.
+    """
 
     def build() -> bytes:
         return serialized_engine(FORM.library, graphs[form], part, capabilities=[capability])
 
-    if form == "fp8" and capability in {"sm_80", "sm_86"}:
-        with pytest.raises(BuildRefused, match=r"cannot build step for sm_8[06]: .*HW-specific datatypes: fp8"):
+    lacking = {"fp8": {"sm_80", "sm_86"}, "nvfp4": {"sm_80", "sm_86", "sm_89"}}
+    if capability in lacking.get(form or "", ()):
+        with pytest.raises(
+            BuildRefused, match=rf"cannot build step for {capability}: .*HW-specific datatypes: .*fp[48]"
+        ):
             build()
     else:
         assert len(build()) > 100_000
@@ -112,13 +120,14 @@ def test_layers_in_fewer_bits_are_in_the_graph(part: ModelPart, graphs: dict[For
         layers, graph = _layers(part.module, form), onnx.load(graphs[form]).graph
         assert layers
         kinds = [node.op_type for node in graph.node]
-        inputs = len(layers) if form in STATIC_INPUTS else 0
-        assert kinds.count("QuantizeLinear") == inputs
-        assert kinds.count("DequantizeLinear") == len(layers) + inputs
+        inputs = len(layers) if form in {*STATIC_INPUTS, "nvfp4"} else 0
+        assert kinds.count("QuantizeLinear") + kinds.count("TRT_FP4DynamicQuantize") == inputs
+        # NVFP4 has scales of scales.
+        assert kinds.count("DequantizeLinear") == (len(layers) + inputs) * (2 if form == "nvfp4" else 1)
         stored = {c.name: c.data_type for c in graph.initializer}
-        assert all(stored[f"{name}.w8"] == kind for name in layers)
+        assert all(stored[f"{name}.w4" if form == "nvfp4" else f"{name}.w8"] == kind for name in layers)
         assert len(graphs[form].read_bytes()) < len(graphs[None].read_bytes())
-        assert len(graph.node) == len(plain.graph.node) + len(layers) + 2 * inputs
+        assert sum(k not in ADDED for k in kinds) == sum(n.op_type not in ADDED for n in plain.graph.node)
 
 
 def test_bounds_of_a_profile_are_those_of_the_part(part: ModelPart) -> None:

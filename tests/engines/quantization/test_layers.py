@@ -21,7 +21,7 @@ from engines.errors import BuildRefused
 from engines.host import sums_of_bytes_saturate
 from engines.parts import ModelPart
 from engines.quantization.calibration import Recorder
-from engines.quantization.forms import BLOCK, Form, QuantizedLayers, bears, rounded_input, rounded_weight
+from engines.quantization.forms import BLOCKS, Form, QuantizedLayers, bears, rounded_input, rounded_weight
 from engines.quantization.sensitivity import bearable, layer_errors, smooth
 from engines.quantization.smoothing import smoothing_scale
 
@@ -191,10 +191,11 @@ def test_a_rounded_weight_is_near_it(net: Net, form: Form, most: float) -> None:
 def test_blocks_of_a_weight_have_scales_of_their_own() -> None:
     """A block of small weights keeps its own steps beside one of large ones; a weight that does not divide has none."""
     torch.manual_seed(1)
-    weight = torch.cat([torch.randn(4, BLOCK), 1e-3 * torch.randn(4, BLOCK)], dim=1)
+    block = BLOCKS["int4-weights"]
+    weight = torch.cat([torch.randn(4, block), 1e-3 * torch.randn(4, block)], dim=1)
     value = rounded_weight(weight, "int4-weights").value
-    small = weight[:, BLOCK:]
-    assert float((value[:, BLOCK:] - small).norm() / small.norm()) < 0.1
+    small = weight[:, block:]
+    assert float((value[:, block:] - small).norm() / small.norm()) < 0.1
     assert bears(weight, "int4-weights")
     assert not bears(weight[:, 1:], "int4-weights")
     assert bears(weight[:, 1:], "int8-weights")

@@ -34,6 +34,7 @@ _KNOWN: tuple[tuple[str, str, str | None, Proof, str], ...] = (
     ("aotinductor", "torch", None, "run", "on a CPU; not on a GPU"),
     ("onnxruntime", "onnxruntime", "onnxruntime", "run", "on a CPU"),
     ("openvino", "openvino", "openvino", "run", "on a CPU"),
+    ("torch-tensorrt", "torch-tensorrt", "tensorrt", "not run", "written for a GPU host"),
     ("tensorrt", "tensorrt", "tensorrt", "not run", "its graph, profile and network definition alone are tested"),
     ("tensorrt-rtx", "tensorrt-rtx", "tensorrt-rtx", "compiled", "for sm_80 to sm_120; no engine has been run"),
 )

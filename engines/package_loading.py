@@ -11,6 +11,7 @@ import torch
 
 from engines.backends import Backend, find_backend
 from engines.backends.compiled import FORMS, find_form
+from engines.backends.cuda_graphs import Recorded
 from engines.backends.fused import FusedBackend
 from engines.errors import PackageRefused
 from engines.family import Family
@@ -18,7 +19,7 @@ from engines.host import this_host
 from engines.package import COMPILED, Manifest, verify
 from engines.step_reuse import StepReuse
 
-LIBRARIES = ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
+LIBRARIES = ("torch", "onnxruntime", "openvino", "torch-tensorrt", "tensorrt", "tensorrt-rtx")
 """The distributions that any package may depend on."""
 
 
@@ -66,7 +67,7 @@ def open_package(
         dtype=built["dtype"],
         max_rows=max_rows,
         reuse=reuse_of(manifest.step_cache),
-        prepare=prepared_by(manifest.backend, folder, manifest.parts),
+        prepare=prepared_by(manifest.backend, folder, manifest.parts, cuda_graphs=bool(manifest.recipe["cuda_graphs"])),
     )
 
 
@@ -82,7 +83,9 @@ def _max_rows(manifest: Manifest) -> int | None:
     return int(manifest.recipe["profile"]["max_rows"]) if manifest.parts else None
 
 
-def prepared_by(backend: str, folder: Path, parts: Mapping[str, str]) -> Callable[[Family], Backend]:
+def prepared_by(
+    backend: str, folder: Path, parts: Mapping[str, str], *, cuda_graphs: bool = False
+) -> Callable[[Family], Backend]:
     """How a model is made ready for the compiled `parts` of a folder, files by name, or for a backend that has none."""
     if backend not in FORMS:
         return find_backend(backend)
@@ -90,7 +93,10 @@ def prepared_by(backend: str, folder: Path, parts: Mapping[str, str]) -> Callabl
 
     def prepare(family: Family) -> Backend:
         files = {name: folder / COMPILED / file for name, file in parts.items()}
-        family.use_compiled({name: form.load(path, device=family.device) for name, path in files.items()})
+        loaded = {name: form.load(path, device=family.device) for name, path in files.items()}
+        if cuda_graphs and family.device.type == "cuda":
+            loaded = {name: Recorded(part) for name, part in loaded.items()}
+        family.use_compiled(loaded)
         return FusedBackend(family)
 
     return prepare

@@ -44,6 +44,7 @@ FORMS: dict[str, BackendEntry] = {
     "aotinductor": BackendEntry(module="engines.backends.aotinductor", extra=None),
     "onnxruntime": BackendEntry(module="engines.backends.onnxruntime", extra="onnxruntime"),
     "openvino": BackendEntry(module="engines.backends.openvino", extra="openvino"),
+    "torch-tensorrt": BackendEntry(module="engines.backends.torch_tensorrt", extra="tensorrt"),
     "tensorrt": BackendEntry(module="engines.backends.tensorrt", extra="tensorrt"),
     "tensorrt-rtx": BackendEntry(module="engines.backends.tensorrt_rtx", extra="tensorrt-rtx"),
 }

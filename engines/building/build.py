@@ -123,7 +123,8 @@ def _engine(recipe: EngineRecipe, folder: Path, parts: dict[str, str]) -> Engine
     """The engine in `folder`, not yet signed."""
     card, dtype = read_card(folder), DTYPES[recipe.dtype]
     family = load_family(card, folder, device=torch.device(recipe.device), dtype=dtype, compiled=tuple(parts))
-    return Engine(card=card, family=family, backend=prepared_by(recipe.backend, folder, parts)(family))
+    prepare = prepared_by(recipe.backend, folder, parts, cuda_graphs=recipe.cuda_graphs)
+    return Engine(card=card, family=family, backend=prepare(family))
 
 
 def _measured(

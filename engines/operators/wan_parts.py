@@ -59,7 +59,7 @@ def step_part(
 ) -> ModelPart:
     """The step of one expert for latents of `shape` (C, T, H, W), and of any size between the two of `bounds`."""
     prompts = step_prompts(rows, _USUAL_COLUMNS)
-    latents = torch.zeros(len(rows), *shape, dtype=transformer.dtype)
+    latents = torch.zeros(len(rows), *shape, dtype=transformer.dtype, device=prompts.keys.device)
     _, height, width = transformer.config["patch_size"]
     batch = _dim("rows", 1, profile.max_rows)
     columns = COLUMNS_STEP * Dim("columns", min=1, max=_MAX_COLUMNS // COLUMNS_STEP)
@@ -73,7 +73,7 @@ def step_part(
         name=name,
         module=WanStep(transformer).eval(),
         inputs=("latents", "time", "keys", "values", "raised"),
-        examples=(latents, torch.tensor([500.0]), prompts.keys, prompts.values, prompts.raised),
+        examples=(latents, torch.tensor([500.0], device=latents.device), prompts.keys, prompts.values, prompts.raised),
         dynamic=(
             _some({0: batch, **sizes}),
             None,
@@ -95,7 +95,7 @@ def decoder_part(
         name=DECODER,
         module=Decoder(vae).eval(),
         inputs=("latents",),
-        examples=(torch.zeros(1, *shape),),
+        examples=(torch.zeros(1, *shape, device=vae.device),),
         dynamic=(
             _some(
                 {

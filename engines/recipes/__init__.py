@@ -18,6 +18,8 @@ RECIPES: dict[str, Callable[[], EngineRecipe]] = {
     "diorama-int8-static": diorama.diorama_int8_static,
     "diorama-int8-weights": diorama.diorama_int8_weights,
     "diorama-int4-weights": diorama.diorama_int4_weights,
+    "diorama-cuda": gpu.diorama_cuda,
+    "diorama-torch-tensorrt": gpu.diorama_torch_tensorrt,
     "diorama-tensorrt": gpu.diorama_tensorrt,
     "diorama-tensorrt-fp8": gpu.diorama_tensorrt_fp8,
     "diorama-rtx": gpu.diorama_rtx,

@@ -35,6 +35,16 @@ HALF = Budget(latent_error=0.15, psnr=28.0, ssim=0.92, score_drop=0.01)
 FEWER_BITS = Budget(latent_error=0.35, psnr=22.0, ssim=0.85, score_drop=0.02)
 
 
+def diorama_cuda() -> EngineRecipe:
+    """Native code in fp16 with our operators, recorded."""
+    return _diorama("diorama-cuda", "fp16 native code by AOTInductor, CUDA graphs", "aotinductor")
+
+
+def diorama_torch_tensorrt() -> EngineRecipe:
+    """A program whose graph TensorRT compiles."""
+    return _diorama("diorama-torch-tensorrt", "fp16 by torch-tensorrt", "torch-tensorrt")
+
+
 def diorama_tensorrt() -> EngineRecipe:
     """A network in fp16, for the GPU at hand."""
     return _diorama("diorama-tensorrt", "fp16 by TensorRT", "tensorrt")
@@ -111,6 +121,7 @@ def _diorama(name: str, description: str, backend: str, form: Form | None = None
         probes=diorama.PROBES,
         budget=HALF if form is None else FEWER_BITS,
         quantization=_quantization(form, diorama.CALIBRATION),
+        cuda_graphs=True,
     )
 
 

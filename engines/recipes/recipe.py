@@ -41,6 +41,7 @@ class EngineRecipe:
 
     `probes` are the films that the engine is measured on, beside the reference's of the same prompts and seeds. `steps`
     is the number of denoising steps that the package takes unless it is asked for another; the model's own where None.
+    `cuda_graphs` records what a GPU is asked to do, once for each shape of films.
     """
 
     name: str
@@ -55,6 +56,7 @@ class EngineRecipe:
     quantization: Quantization | None = None
     step_cache: StepCache | None = None
     steps: int | None = None
+    cuda_graphs: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """All of it, for a manifest; its hash is the recipe's."""

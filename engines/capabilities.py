@@ -31,6 +31,8 @@ class BackendHere:
 _KNOWN: tuple[tuple[str, str, str | None, Proof, str], ...] = (
     ("eager", "torch", None, "run", "the reference, on a CPU; on a GPU once, in training"),
     ("fused", "torch", None, "run", "our operators: run on a CPU, compiled for seven GPUs"),
+    ("fused-int8", "torch", None, "run", "the same in 8 bits: by references on a CPU, compiled for seven GPUs"),
+    ("fused-fp8", "torch", None, "run", "the same in fp8: by references on a CPU, compiled for GPUs that have it"),
     ("aotinductor", "torch", None, "run", "on a CPU; not on a GPU"),
     ("onnxruntime", "onnxruntime", "onnxruntime", "run", "on a CPU"),
     ("openvino", "openvino", "openvino", "run", "on a CPU"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -88,8 +88,8 @@ class Family(Protocol):
         """Frames of one film, uint8 [F, H * spatial, W * spatial, 3] on the CPU; `tiled` needs less memory for it."""
         ...
 
-    def use_operators(self) -> None:
-        """Have our operators compute from now on: Triton's on a GPU, their references elsewhere.
+    def use_operators(self, eight_bits: Literal["int8", "fp8"] | None = None) -> None:
+        """Have our operators compute from now on: Triton's on a GPU, their references elsewhere; in 8 bits if asked to.
 
         InvalidModel where the parts are not ones that operators are known for.
         """

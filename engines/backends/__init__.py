@@ -46,6 +46,8 @@ BACKENDS: dict[str, BackendEntry] = {
     "eager": BackendEntry(module="engines.backends.eager", extra=None),
     # Without the extra gpu it runs all the same, by the references.
     "fused": BackendEntry(module="engines.backends.fused", extra=None),
+    "fused-int8": BackendEntry(module="engines.backends.fused_int8", extra=None),
+    "fused-fp8": BackendEntry(module="engines.backends.fused_fp8", extra=None),
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ftfy
 import torch
@@ -25,6 +25,7 @@ from engines.family import EncodedText, padded_text
 from engines.model_folder import check_weights, read_config, read_index
 from engines.operators import whole_clip
 from engines.operators.wan import use_operators
+from engines.operators.wan_eight_bits import use_eight_bits
 from engines.operators.wan_parts import (
     DECODED_FRAMES,
     DECODER,
@@ -113,7 +114,12 @@ class Wan:
         frames = (spec.num_frames - 1) // temporal + 1
         return self.parts.transformer.config["in_channels"], frames, spec.height // spatial, spec.width // spatial
 
-    def use_operators(self) -> None:
+    def use_operators(self, eight_bits: Literal["int8", "fp8"] | None = None) -> None:
+        if eight_bits is not None:
+            for transformer in self._experts:
+                use_eight_bits(transformer, eight_bits)
+            self.use_vae_operators()
+            return
         self._slots = {id(t): slot for t, slot in zip(self._experts, use_operators(*self._experts), strict=True)}
         self.use_vae_operators()
 

@@ -19,6 +19,8 @@ RECIPES: dict[str, Callable[[], EngineRecipe]] = {
     "diorama-int8-weights": diorama.diorama_int8_weights,
     "diorama-int4-weights": diorama.diorama_int4_weights,
     "diorama-cuda": gpu.diorama_cuda,
+    "diorama-fused-int8": gpu.diorama_fused_int8,
+    "diorama-fused-fp8": gpu.diorama_fused_fp8,
     "diorama-torch-tensorrt": gpu.diorama_torch_tensorrt,
     "diorama-tensorrt": gpu.diorama_tensorrt,
     "diorama-tensorrt-fp8": gpu.diorama_tensorrt_fp8,

@@ -40,6 +40,16 @@ def diorama_cuda() -> EngineRecipe:
     return _diorama("diorama-cuda", "fp16 native code by AOTInductor, CUDA graphs", "aotinductor")
 
 
+def diorama_fused_int8() -> EngineRecipe:
+    """Our kernels with products in int8, uncompiled."""
+    return _diorama("diorama-fused-int8", "W8A8 by our operators, uncompiled", "fused-int8")
+
+
+def diorama_fused_fp8() -> EngineRecipe:
+    """The same in fp8 (Ada, Hopper and later)."""
+    return _diorama("diorama-fused-fp8", "fp8 by our operators, uncompiled", "fused-fp8")
+
+
 def diorama_torch_tensorrt() -> EngineRecipe:
     """A program whose graph TensorRT compiles."""
     return _diorama("diorama-torch-tensorrt", "fp16 by torch-tensorrt", "torch-tensorrt")
@@ -119,7 +129,7 @@ def _diorama(name: str, description: str, backend: str, form: Form | None = None
         dtype="float16",
         profile=diorama.PROFILE,
         probes=diorama.PROBES,
-        budget=HALF if form is None else FEWER_BITS,
+        budget=HALF if form is None and backend not in {"fused-int8", "fused-fp8"} else FEWER_BITS,
         quantization=_quantization(form, diorama.CALIBRATION),
         cuda_graphs=True,
     )

@@ -27,6 +27,20 @@ def test_the_film_is_the_eager_one(tiny_wan: Path) -> None:
     assert {name for name, _ in ran} >= {"modulated_norm", "gated_norm", "qk_norm_rope", "attention", "causal_conv3d"}
 
 
+@pytest.mark.parametrize(("form", "most"), [("int8", 0.03), ("fp8", 0.15)])
+def test_the_film_in_eight_bits_is_near_it(tiny_wan: Path, form: str, most: float) -> None:
+    """By the backend's name: not equal, near by as much as the form allows, and the same in any company."""
+    (want,) = films(load_engine(tiny_wan), request())
+    engine = load_engine(tiny_wan, backend=f"fused-{form}", pad_batch_to=2)
+    with recorded() as ran:
+        (got,) = films(engine, request())
+    error = float(np.linalg.norm(got.latents - want.latents) / np.linalg.norm(want.latents))
+    assert 1e-4 < error < most
+    assert {name for name, _ in ran} >= {"quantized_norm", "quantized_linear", "quantize_rows", "causal_conv3d"}
+    mates = films(engine, request("mate", seed=9, prompt="a cat"), request("me"))
+    assert np.array_equal(mates[1].latents, got.latents)
+
+
 def test_a_film_too_large_for_one_pass_is_decoded_in_chunks(tiny_wan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond its bound the VAE walks the latent frames as diffusers does, to the same frames but for a rounding."""
     engine = load_engine(tiny_wan, backend="fused")

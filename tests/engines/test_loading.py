@@ -239,7 +239,7 @@ def test_a_backend_without_its_dependency_names_the_extra(tiny_wan: Path, monkey
     monkeypatch.setitem(BACKENDS, "tomorrow", entry)
     with pytest.raises(MissingExtra, match=r"pip install 'rushes\[openvino\]'"):
         load_engine(tiny_wan, backend="tomorrow")
-    with pytest.raises(UnknownName, match=r"eager, fused, tomorrow \(extra openvino\)"):
+    with pytest.raises(UnknownName, match=r"fused-int8, tomorrow \(extra openvino\)"):
         load_engine(tiny_wan, backend="yesterday")
     assert issubclass(MissingExtra, EngineError)
 

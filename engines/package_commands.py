@@ -134,6 +134,8 @@ def show(package: _Package, json_output: _Json = False) -> None:
         ["backend", f"{manifest.backend}, {', '.join(f'{k} {v}' for k, v in host.versions.items())}"],
         ["machine", "any" if host.portable else f"{host.system} {host.machine} {host.device} {host.capability}"],
         ["parts", ", ".join(manifest.parts) or "none compiled"],
+        *[[f"layers of {part}", _rounded(manifest, report)] for part, report in manifest.quantization.items()],
+        *([["steps", _reused(manifest.step_cache)]] if manifest.step_cache else []),
         ["built", manifest.built_at],
         ["files", f"{len(manifest.files)}, {facts['megabytes']} MB"],
         ["worst latent error", f"{facts['latent_error']:.2g}"],
@@ -141,6 +143,15 @@ def show(package: _Package, json_output: _Json = False) -> None:
         *[[f"seconds, {c['shape']}", f"step {c['step']:.3f}, decode {c['decode']:.3f}"] for c in manifest.costs],
     ]
     _print(["", ""], rows)
+
+
+def _rounded(manifest: Manifest, report: dict[str, Any]) -> str:
+    return f"{report['rounded']} in {manifest.recipe['quantization']['form']}, {len(report['kept'])} as they were"
+
+
+def _reused(report: dict[str, Any]) -> str:
+    steps = ", ".join(str(step + 1) for step in report["reused"])
+    return f"of {report['num_steps']} not computed: {steps or 'none'}"
 
 
 @engines.command()

@@ -27,8 +27,8 @@ class Measured:
 def find_measured(model: Path, engine: str, packages: Path) -> Measured:
     """The engine of that name for `model`: a backend, a package's folder, or the best.
 
-    The best is the package of the model under `packages` whose build measured the least seconds a step on a CPU, or
-    our operators uncompiled where none was built. `UnknownName` for another word.
+    The best is the package of the model under `packages` whose build measured the least seconds a step on a CPU, of
+    those that compute every step, or our operators uncompiled where none was built. `UnknownName` for another word.
     """
     if engine == BEST:
         built = sorted(_built(model, packages), key=lambda found: found[1].costs[0]["step"])
@@ -53,5 +53,5 @@ def _built(model: Path, packages: Path) -> Iterator[tuple[Path, Manifest]]:
                 manifest = read_manifest(folder)
             except PackageRefused:
                 continue  # of an older program: it would not be loaded either
-            if manifest.parent_name == name and manifest.host.device == "cpu":
+            if manifest.parent_name == name and manifest.host.device == "cpu" and not manifest.step_cache:
                 yield folder, manifest

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from engines.package import read_manifest, sign
 from engines.recipes import RECIPES
 from engines.signing import signing_key
 from tests.command_line import run_rushes
@@ -28,6 +30,22 @@ def test_show_tells_what_a_package_is(plain_package: Path) -> None:
     assert "tiny-fused" in told
     assert "any" in told  # machine
     assert json.loads(run_rushes("engines", "show", str(plain_package), "--json").stdout)["parent_name"] == "tiny-wan"
+
+
+def test_show_tells_what_is_not_computed_in_full(plain_package: Path, tmp_path: Path, key_file: Path) -> None:
+    """How many layers are in fewer bits, and which steps, counted from 1, are extrapolated."""
+    mine = Path(shutil.copytree(plain_package, tmp_path / "mine"))
+    before = read_manifest(mine)
+    manifest = replace(
+        before,
+        recipe={**before.recipe, "quantization": {"form": "int4-weights"}},
+        quantization={"step": {"rounded": 5, "kept": ["a", "b"], "layers": []}},
+        step_cache={"num_steps": 8, "reused": [3, 5], "errors": []},
+    )
+    sign(mine, manifest, signing_key(key_file))
+    told = run_rushes("engines", "show", str(mine)).stdout
+    assert "5 in int4-weights, 2 as they were" in told
+    assert "of 8 not computed: 4, 6" in told
 
 
 def test_verify_ends_well_or_tells_why_not(plain_package: Path, tmp_path: Path, key_file: Path) -> None:

@@ -230,15 +230,21 @@ def _tell_built(rows: list[dict[str, Any]], *, json_output: bool) -> None:
     table = []
     for row in rows:
         if row["built"]:
-            figures = [f"{row['latent_error']:.1e}", f"{row['psnr']:.1f}", f"{row['ssim']:.5f}"]
+            figures = [f"{row['latent_error']:.1e}", f"{row['psnr']:.1f}", f"{row['ssim']:.4f}"]
             figures += [f"{row['step_seconds']:.3f}", f"{row['decode_seconds']:.3f}", str(row["megabytes"])]
             table.append([row["recipe"], "built", *figures])
-        else:
-            table.append([row["recipe"], "skipped" if row["skipped"] else "refused", *[""] * 6])
-    _print(["recipe", "", "latent error", "PSNR dB", "SSIM", "s a step", "s decode", "MB"], table)
+        elif not row["skipped"]:
+            table.append([row["recipe"], "refused", *[""] * 6])
+    if table:
+        _print(["recipe", "", "latent error", "PSNR dB", "SSIM", "s a step", "s decode", "MB"], table)
+    skipped: dict[str, list[str]] = {}
     for row in rows:
-        if not row["built"]:
+        if not row["built"] and not row["skipped"]:
             sys.stdout.write(f"{row['recipe']}: {row['why']}\n")
+        elif not row["built"]:
+            skipped.setdefault(row["why"].removeprefix(f"{row['recipe']} is "), []).append(row["recipe"])
+    for why, names in skipped.items():
+        sys.stdout.write(f"skipped, {why}: {', '.join(names)}\n")
 
 
 def _print(columns: list[str], rows: list[list[str]]) -> None:

@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import typer
 
+from engines import package_commands
 from engines.package import read_manifest, sign
 from engines.recipes import RECIPES
 from engines.signing import signing_key
@@ -22,6 +25,25 @@ def test_list_names_every_recipe(tmp_path: Path) -> None:
     assert [row["recipe"] for row in found["recipes"]] == list(RECIPES)
     assert all(row["built_at"] is None for row in found["recipes"])
     assert run_rushes("engines", "list", "--out", str(tmp_path)).returncode == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about a machine without a GPU")
+def test_what_this_machine_cannot_build_is_passed_by(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --all each reason is told once, with all that it is the reason of; by name it is a failure."""
+    some = {name: RECIPES[name] for name in ("diorama-cuda", "diorama-rtx", "wan-1.3b-tensorrt")}
+    monkeypatch.setattr("engines.recipes.RECIPES", some)
+    here = {"out": tmp_path / "out", "cache": tmp_path / "cache", "key": tmp_path / "key.pem"}
+    package_commands.build(None, all_recipes=True, **here)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert told[0].endswith("sees none here: diorama-cuda, diorama-rtx")
+    assert told[1].startswith("skipped, of published weights, Wan-AI/Wan2.1-T2V-1.3B-Diffusers,")
+    with pytest.raises(typer.Exit) as ended:
+        package_commands.build(["diorama-cuda"], all_recipes=False, **here)
+    assert ended.value.exit_code == 1
+    assert "diorama-cuda  refused" in capsys.readouterr().out
 
 
 def test_show_tells_what_a_package_is(plain_package: Path) -> None:

@@ -53,6 +53,13 @@ def layer_products(model: onnx.ModelProto, module: nn.Module, layers: frozenset[
     return found
 
 
+def packed_halves(numbers: NDArray[np.uint8]) -> bytes:
+    """Numbers whose lower four bits count, two in each byte, the first in the lower half, as ONNX stores them."""
+    flat = np.ascontiguousarray(numbers).ravel()
+    halves = np.pad(flat & 0xF, (0, flat.size % 2))
+    return (halves[0::2] | (halves[1::2] << 4)).tobytes()
+
+
 def _weight(module: nn.Module, name: str) -> NDArray[np.float32]:
     weight = module.get_submodule(name).weight
     assert isinstance(weight, nn.Parameter)

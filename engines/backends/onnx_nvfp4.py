@@ -5,13 +5,11 @@ N output channels, D input channels.
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
-from torch import Tensor
 
-from engines.backends.onnx_layers import LayerProduct
+from engines.backends.onnx_layers import LayerProduct, packed_halves
 from engines.quantization import nvfp4
 from engines.quantization.forms import rounded_weight
 
@@ -56,7 +54,7 @@ def _weight(model: onnx.ModelProto, name: str, product: LayerProduct) -> list[on
                 name=four,
                 data_type=TensorProto.FLOAT4E2M1,
                 dims=list(rounded.steps.shape),
-                raw_data=_packed(rounded.steps),
+                raw_data=packed_halves(nvfp4.codes(rounded.steps).numpy()),
             ),
             TensorProto(
                 name=eight,
@@ -81,9 +79,3 @@ def _undone(name: str, what: str, four: str, eight: str, whole: str, kind: int) 
         helper.make_node("DequantizeLinear", [four, scale], [wide], axis=-1, block_size=nvfp4.BLOCK),
         helper.make_node("Cast", [wide], [f"{name}.{what}"], to=kind),
     ]
-
-
-def _packed(steps: Tensor) -> bytes:
-    """Two numbers in each byte, the first in the lower half."""
-    flat = np.ascontiguousarray(nvfp4.codes(steps).numpy()).ravel()
-    return (flat[0::2] | (flat[1::2] << 4)).tobytes()

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from engines.backends.onnx_layers import LayerProduct, layer_products
+from engines.backends.onnx_layers import LayerProduct, layer_products, packed_halves
 from engines.backends.onnx_nvfp4 import nvfp4_nodes
 from engines.quantization.forms import BLOCKS, STATIC_INPUTS, Form, QuantizedLayers, input_scale, rounded_weight
 
@@ -94,11 +94,8 @@ def _weight_node(model: onnx.ModelProto, name: str, product: LayerProduct, form:
 
 def _stored(steps: Tensor, form: Form) -> bytes:
     """The bytes of a constant; of int4 two in each, the first in the lower half."""
-    flat = np.ascontiguousarray(steps.view(torch.uint8).numpy()).ravel()
-    if form != "int4-weights":
-        return flat.tobytes()
-    halves = np.pad(flat & 0xF, (0, flat.size % 2))
-    return (halves[0::2] | (halves[1::2] << 4)).tobytes()
+    each = np.ascontiguousarray(steps.view(torch.uint8).numpy())
+    return packed_halves(each) if form == "int4-weights" else each.tobytes()
 
 
 def _drop_unused(model: onnx.ModelProto) -> None:

@@ -56,9 +56,9 @@ def bearable_steps(errors: Mapping[int, float], film_error: float) -> frozenset[
     best: dict[tuple[int, bool], tuple[float, frozenset[int]]] = {(0, False): (0.0, frozenset())}
     for step in sorted(errors):
         found: dict[tuple[int, bool], tuple[float, frozenset[int]]] = {}
-        for (count, last), (total, chosen) in best.items():
+        for (count, _), (total, chosen) in best.items():
             options = [((count, False), (total, chosen))]
-            if not (last and step - 1 in chosen):
+            if step - 1 not in chosen:
                 options.append(((count + 1, True), (total + errors[step] ** 2, chosen | {step})))
             for key, option in options:
                 found[key] = min(found.get(key, option), option, key=lambda o: o[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engines.errors import ModelUnreachable, UnknownName
 
-BUILT_IN = ("diorama", "diorama-128")
+BUILT_IN = ("diorama", "diorama-128", "diorama-sft")
 # Published Wan models in diffusers' layout that the wan family loads.
 PUBLISHED = (
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",

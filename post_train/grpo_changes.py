@@ -72,14 +72,13 @@ def _method(recipe: GrpoRecipe, c: Changes) -> Method:
         return method if c.iso_temporal else _without_groups_of_one_step(method, recipe.preset)
     asked = {
         "--trust": c.trust is not None,
-        "--kl": c.kl is not None,
         "--no-rectification": not c.rectification,
         "--no-iso-temporal": not c.iso_temporal,
     }
     for name, wanted in asked.items():
         if wanted:
             raise ValueError(f"{name} is about drawn steps, and preset {recipe.preset!r} draws none; leave it out")
-    return method
+    return method if c.kl is None else replace(method, nft=replace(method.nft, reference=c.kl))
 
 
 def _trust(region: TrustRegion, c: Changes) -> TrustRegion:

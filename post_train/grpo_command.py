@@ -31,7 +31,7 @@ _Trust = Annotated[
     str | None, typer.Option(help="clip, kl, dual-kl, guard or divergence.", show_default="the preset's")
 ]
 _Forwards = Annotated[int | None, typer.Option(min=1, help="End after so many rows computed, trained ones thrice.")]
-_Kl = Annotated[float | None, typer.Option(min=0, help="KL to the reference, with trust clip or kl.")]
+_Kl = Annotated[float | None, typer.Option(min=0, help="Pull to the reference: trust clip or kl, or preset nft.")]
 _Lora = Annotated[
     int | None,
     typer.Option(min=0, help="Rank of a LoRA on attention; 0 trains all weights.", show_default="the recipe's"),

@@ -84,6 +84,6 @@ def patient_model(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("models") / "patient"
     shutil.copytree(tiny_wan, folder)
     card = json.loads((folder / "rushes.json").read_text())
-    card["limits"] |= {"max_steps": 200, "max_work": 96 * 96 * 33 * 200}
+    card["limits"] |= {"max_steps": 200, "max_width": 256, "max_height": 256, "max_work": 256 * 256 * 33 * 200}
     (folder / "rushes.json").write_text(json.dumps(card))
     return folder

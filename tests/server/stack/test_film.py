@@ -176,8 +176,11 @@ def test_cancelling_an_ended_job_changes_nothing(stack: Stack, film: dict[str, A
 
 
 def test_cancelling_a_running_job(stack: Stack) -> None:
-    """It stops at a step long before its end, there is no video, and the next job is made."""
-    job = stack.post({"prompt": "a ball", "num_inference_steps": 200, "width": 96, "height": 96, "num_frames": 33})
+    """It stops at a step long before its end, there is no video, and the next job is made.
+
+    The film would take the better part of a minute: a queue that is silent for seconds must not outlast it.
+    """
+    job = stack.post({"prompt": "a ball", "num_inference_steps": 200, "width": 256, "height": 256, "num_frames": 33})
     steps = 0
     for _, kind, data in stack.events(job["id"]):
         if kind == "progress" and data["stage"] == "denoise" and data["step"] >= 1 and not steps:

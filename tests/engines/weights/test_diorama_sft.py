@@ -1,4 +1,4 @@
-"""The fine-tuned built-in model: of the weights, the recipe and the clips that ship; and a film that shows the prompt."""
+"""The fine-tuned built-in model: of the weights, recipe and clips that ship; and a film that shows the prompt."""
 
 from __future__ import annotations
 

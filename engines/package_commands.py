@@ -187,9 +187,13 @@ def compare(
     if json_output:
         sys.stdout.write(json.dumps(found) + "\n")
         return
-    rows = [[stage, f"{x['a']:.3f}", f"{x['b']:.3f}", f"{x['ratio']:.2f}"] for stage, x in found["seconds"].items()]
-    _print(["seconds", "A", "B", "B takes, times A"], rows)
+    rows = [
+        [stage, f"{x['a']:.3f}", f"{x['b']:.3f}", f"{x['ratio']:.2f} [{x['ratio_low']:.2f}, {x['ratio_high']:.2f}]"]
+        for stage, x in found["seconds"].items()
+    ]
+    _print(["seconds", "A", "B", "B takes, times A [quartiles]"], rows)
     sys.stdout.write(
+        f"{found['films']} films a side, in turns; load {found['load'][0]:.1f} before, {found['load'][1]:.1f} after\n"
         f"worst latent error {max(found['accuracy']['latent_errors']):.2g}, PSNR {found['accuracy']['psnr']:.1f} dB, "
         f"SSIM {found['accuracy']['ssim']:.5f} over {found['accuracy']['films']} films\n"
     )

@@ -22,6 +22,7 @@ class Changes:
     learning_rate: float | None
     prompts_per_rollout: int | None
     group: int | None
+    shared_noise: bool | None
     updates: int | None
     sampling_steps: int | None
     guidance: float | None
@@ -39,7 +40,9 @@ class Changes:
 def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
     """`recipe` as the command line changes it; ValueError for what does not go together."""
     c, policy, loop = changes, recipe.policy, recipe.loop
-    rollouts = replace(policy.rollouts, **_given(prompts=c.prompts_per_rollout, size=c.group))
+    rollouts = replace(
+        policy.rollouts, **_given(prompts=c.prompts_per_rollout, size=c.group, shared_noise=c.shared_noise)
+    )
     policy = replace(
         policy, rollouts=rollouts, method=_method(recipe, c), **_given(updates=c.updates, most_forwards=c.most_forwards)
     )
@@ -74,6 +77,7 @@ def _method(recipe: GrpoRecipe, c: Changes) -> Method:
         "--trust": c.trust is not None,
         "--no-rectification": not c.rectification,
         "--no-iso-temporal": not c.iso_temporal,
+        "--shared-noise": bool(c.shared_noise),
     }
     for name, wanted in asked.items():
         if wanted:

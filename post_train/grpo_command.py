@@ -32,6 +32,10 @@ _Trust = Annotated[
 ]
 _Forwards = Annotated[int | None, typer.Option(min=1, help="End after so many rows computed, trained ones thrice.")]
 _Kl = Annotated[float | None, typer.Option(min=0, help="Pull to the reference: trust clip or kl, or preset nft.")]
+_SharedNoise = Annotated[
+    bool | None,
+    typer.Option(help="A group's films begin with one noise and differ by draws.", show_default="the preset's"),
+]
 _Lora = Annotated[
     int | None,
     typer.Option(min=0, help="Rank of a LoRA on attention; 0 trains all weights.", show_default="the recipe's"),
@@ -53,6 +57,7 @@ def grpo(
     learning_rate: Annotated[float | None, typer.Option(min=0.0, help="The learning rate.")] = None,
     prompts_per_rollout: Annotated[int | None, typer.Option(min=1, help="Groups of a rollout.")] = None,
     group: Annotated[int | None, typer.Option(min=1, help="Films of a group.")] = None,
+    shared_noise: _SharedNoise = None,
     updates: Annotated[int | None, typer.Option(min=1, help="Optimizer steps a rollout.")] = None,
     sampling_steps: Annotated[int | None, typer.Option(min=2, help="Denoising steps of a rollout.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Of rollouts; 1 for none.")] = None,

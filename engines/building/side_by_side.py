@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engines.building.accuracy import compared, probe_films
@@ -15,8 +16,12 @@ _STAGES = ("encode", "denoise", "decode")
 
 
 def compare_engines(a: str, b: str, tell: Callable[[str], object]) -> dict[str, Any]:
-    """Films of `a` beside those of `b`: accuracy as of a build, and medians of the stages' seconds with their ratio."""
+    """Films of `a` beside those of `b`: accuracy as of a build, and medians of the stages' seconds.
+
+    Of the ratio, film by film, the median with its quartiles; `load` is the machine's, before and after.
+    """
     engines = {"a": load_engine(a), "b": load_engine(b)}
+    load = os.getloadavg()[0]
     films = {side: probe_films(engine, PROBES) for side, engine in engines.items()}  # which warms both up, too
     rounds: dict[str, dict[str, list[float]]] = {side: {stage: [] for stage in _STAGES} for side in engines}
     for number in range(_ROUNDS):
@@ -25,12 +30,22 @@ def compare_engines(a: str, b: str, tell: Callable[[str], object]) -> dict[str, 
             for film in probe_films(engine, PROBES):
                 for stage in _STAGES:
                     rounds[side][stage].append(film.result.seconds[stage])
-    seconds = {
-        stage: {
-            "a": statistics.median(rounds["a"][stage]),
-            "b": statistics.median(rounds["b"][stage]),
-            "ratio": statistics.median(y / x for x, y in zip(rounds["a"][stage], rounds["b"][stage], strict=True)),
-        }
-        for stage in _STAGES
+    return {
+        "a": a,
+        "b": b,
+        "accuracy": compared(films["a"], films["b"], []).to_json(),
+        "seconds": {stage: _ratio(rounds["a"][stage], rounds["b"][stage]) for stage in _STAGES},
+        "films": _ROUNDS * len(films["a"]),
+        "load": [load, os.getloadavg()[0]],
     }
-    return {"a": a, "b": b, "accuracy": compared(films["a"], films["b"], []).to_json(), "seconds": seconds}
+
+
+def _ratio(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles([y / x for x, y in zip(a, b, strict=True)], n=4, method="inclusive")
+    return {
+        "a": statistics.median(a),
+        "b": statistics.median(b),
+        "ratio": middle,
+        "ratio_low": low,
+        "ratio_high": high,
+    }

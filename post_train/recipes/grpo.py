@@ -25,11 +25,15 @@ from post_train.trainer import LoopConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A method, how its advantages are made, and the smallest update that was published to work, in films."""
+    """A method, how its advantages are made, and the smallest update that was published to work, in films.
+
+    With `shared_noise` the films of a group begin with one noise and differ by their draws alone.
+    """
 
     method: Method
     advantage: AdvantageRule
     floor: int | None
+    shared_noise: bool = False
 
 
 def flash() -> Preset:
@@ -51,11 +55,12 @@ def flow() -> Preset:
 
 
 def dance() -> Preset:
-    """DanceGRPO (arXiv 2505.07818): constant noise, 60 % of the steps, the best and the worst of a group."""
+    """DanceGRPO (arXiv 2505.07818): constant deviation, 60 % of the steps, the best and worst of a group of one noise."""
     return Preset(
         method=DrawnSteps(rule=ConstantStd(), selector=RandomShare(), weighting=Weighting.EQUAL, trust=Clip(1e-4)),
         advantage=AdvantageRule(mixing=Mixing.EACH, deviation=Deviation.GROUP, extremes=4),
         floor=32 * 24,
+        shared_noise=True,
     )
 
 
@@ -142,7 +147,10 @@ def diorama_grpo(preset: str = "flash") -> GrpoRecipe:
             log_every=1,
         ),
         policy=PolicyConfig(
-            method=chosen.method, rollouts=Rollouts(prompts=16, size=8), advantage=chosen.advantage, updates=2
+            method=chosen.method,
+            rollouts=Rollouts(prompts=16, size=8, shared_noise=chosen.shared_noise),
+            advantage=chosen.advantage,
+            updates=2,
         ),
         validation=ValidationConfig(every=5),
         sampling_steps=8,
@@ -176,7 +184,7 @@ def wan_grpo(preset: str = "flash") -> GrpoRecipe:
         ),
         policy=PolicyConfig(
             method=chosen.method,
-            rollouts=Rollouts(prompts=24, size=8),
+            rollouts=Rollouts(prompts=24, size=8, shared_noise=chosen.shared_noise),
             advantage=sums,
             updates=1,
             rollout_batch=2,

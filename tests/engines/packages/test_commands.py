@@ -87,11 +87,12 @@ def test_verify_ends_well_or_tells_why_not(plain_package: Path, tmp_path: Path, 
 
 
 def test_compare_tells_accuracy_and_ratios(plain_package: Path, tiny_wan: Path) -> None:
-    """Of a package beside its model."""
+    """Of a package beside its model; a ratio comes with its quartiles, and with how busy the machine was."""
     done = run_rushes("engines", "compare", str(plain_package), str(tiny_wan), "--json")
     found = json.loads(done.stdout)
     assert set(found["seconds"]) == {"encode", "denoise", "decode"}
-    assert all(row["ratio"] > 0 for row in found["seconds"].values())
+    assert all(0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in found["seconds"].values())
+    assert (found["films"], len(found["load"])) == (9, 2)
     assert max(found["accuracy"]["latent_errors"]) < 1e-3
 
 

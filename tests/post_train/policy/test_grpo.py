@@ -236,6 +236,7 @@ def test_another_run_is_not_gone_on_with(tiny_wan: Path, tmp_path: Path) -> None
         ({"recipe": "magic"}, "recipe 'magic' is unknown"),
         ({"trust": "magic"}, "trust region 'magic' is unknown"),
         ({"preset": "nft", "trust": "guard"}, "--trust is about drawn steps"),
+        ({"preset": "nft", "shared_noise": True}, "--shared-noise is about drawn steps"),
         ({"trust": "guard", "kl": 0.1}, "--kl goes with --trust clip or kl"),
         ({"preset": "flow", "rectification": False}, "no rectification to leave out"),
         ({"preset": "mix", "iso_temporal": False}, "does not draw one step a film"),

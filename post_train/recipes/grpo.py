@@ -55,7 +55,7 @@ def flow() -> Preset:
 
 
 def dance() -> Preset:
-    """DanceGRPO (arXiv 2505.07818): constant deviation, 60 % of the steps, the best and worst of a group of one noise."""
+    """DanceGRPO (arXiv 2505.07818): constant std, 60 % of the steps, the best and worst of a group of one noise."""
     return Preset(
         method=DrawnSteps(rule=ConstantStd(), selector=RandomShare(), weighting=Weighting.EQUAL, trust=Clip(1e-4)),
         advantage=AdvantageRule(mixing=Mixing.EACH, deviation=Deviation.GROUP, extremes=4),

@@ -104,7 +104,13 @@ class GrpoRun:
             validation=self.validator,
         )
         self.trainer = Trainer(
-            self.task, recipe.loop, options.folder, recipe=self._identity(), manifest=self.manifest, ranks=ranks
+            self.task,
+            recipe.loop,
+            options.folder,
+            recipe=self._identity(),
+            manifest=self.manifest,
+            ranks=ranks,
+            agreement=True,
         )
 
     def train(self) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from post_train.agreement import GradientAgreement
 from post_train.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -140,7 +141,7 @@ class Trainer:
     `manifest` is told in every checkpoint. A run whose first weights had seen `steps_before` steps of this data goes on
     behind them, lest it learn from the same clips with the same noise again. With several `ranks` each holds its part
     of weights, average and optimizer; the first writes checkpoints of whole tensors, and any number of ranks goes on
-    from them.
+    from them. With `agreement` each update logs how far its gradient agrees with the last one.
     """
 
     def __init__(
@@ -153,9 +154,11 @@ class Trainer:
         manifest: dict[str, Any] | None = None,
         steps_before: int = 0,
         ranks: Ranks = ALONE,
+        agreement: bool = False,
     ) -> None:
         self.task, self.config, self.run, self.recipe = task, config, run, recipe
         self.manifest, self.steps_before, self.ranks = manifest, steps_before, ranks
+        self.agreement = GradientAgreement(ranks) if agreement else None
         self.optimizer = task.optimizer(config.lr)
         self.average = WeightAverage(task.module, config.ema_decay)
         self.step = 0
@@ -285,6 +288,8 @@ class Trainer:
                 raise TrainingDivergedError(
                     f"the {what} of step {step} is {figure}; the last checkpoint is intact, lower the learning rate"
                 )
+        if self.agreement is not None:
+            metrics["agreement"] = self.agreement.take(self.task.module)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,10 @@ def test_ranks_hold_one_policy(together: tuple[Path, list[dict[str, Any]]]) -> N
 def test_two_ranks_equal_one_process(
     tiny_wan: Path, together: tuple[Path, list[dict[str, Any]]], tmp_path: Path, what: str
 ) -> None:
-    """The same rollouts, advantages over all films, and update: equal weights, by AdamW to a hundredth of their way."""
+    """The same rollouts, advantages over all films, and update: equal weights, by AdamW to a hundredth of their way.
+
+    And the same agreement of gradients, of which each rank has its part alone.
+    """
     root, _ = together
     recipe = {
         "flash": small_grpo(steps=4),
@@ -86,6 +90,13 @@ def test_two_ranks_equal_one_process(
     moved = torch.cat([(v - start[n]).flatten() for n, v in one.items()])
     apart = torch.cat([(v - two[n]).flatten() for n, v in one.items()])
     assert float(apart.norm()) < 0.01 * float(moved.norm())
+    agreed, by_both = (_agreements(r) for r in (tmp_path / what, root / what))
+    assert agreed[0] == 0.0 != agreed[1]
+    assert by_both == pytest.approx(agreed, abs=1e-2)
+
+
+def _agreements(run: Path) -> list[float]:
+    return [json.loads(line)["agreement"] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def test_ranks_that_would_make_other_films_are_refused(together: tuple[Path, list[dict[str, Any]]]) -> None:

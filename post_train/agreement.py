@@ -26,7 +26,7 @@ class GradientAgreement:
 
     @torch.no_grad()
     def take(self, module: nn.Module) -> float:
-        """The cosine in [-1, 1] of the present gradient with the last one taken; 0 for the first, and where one is zero."""
+        """The cosine in [-1, 1] of the present gradient with the last one; 0 for the first, and where one is zero."""
         present = [_own_part(p.grad if p.grad is not None else torch.zeros_like(p)) for p in module.parameters()]
         last, self._last = self._last, [g.clone() for g in present]
         if last is None:

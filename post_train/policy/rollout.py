@@ -24,7 +24,7 @@ from engines.types import GenerationRequest, SamplerName, VideoSpec
 from post_train.distributed import ALONE, Ranks
 from post_train.policy.backend import KeptText, LearningBackend
 from post_train.policy.plan import PlannedFilm
-from post_train.policy.steps import StepRule, drawing_steps
+from post_train.policy.steps import StepRule, check_levels, drawing_steps
 from post_train.random_numbers import generator_of
 
 
@@ -94,6 +94,7 @@ class Policy:
         self.ranks = ranks
         self.schedule = sampling.schedule
         self.sigmas = [float(s) for s in self.schedule.sigmas]
+        check_levels(self.sigmas)
         self.drawing = () if rule is None else drawing_steps(rule, self.sigmas)
         self.forwards = 0
         """Transformer rows computed on this rank so far; a row with gradients counts three."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from engines.samplers.stochastic import GaussianStep
 from post_train.policy.steps import (
     CoefficientsPreserving,
     ConstantStd,
+    ConventionError,
     FlowStd,
     IntegratedFlow,
     LinearStd,
@@ -44,6 +46,7 @@ def test_the_coefficients_are_those_of_the_literature(rule: StepRule, wanted: st
     assert found == pytest.approx([float(w) for w in wanted.split()], abs=6e-5)
 
 
+@dataclass(frozen=True)
 class _Uncapped:
     """Flow-GRPO's rule as public code has it where a schedule begins just below 1."""
 
@@ -101,7 +104,7 @@ def test_drawn_films_have_the_marginals_of_the_flow(rule: StepRule, wanted: tupl
 
 def test_without_its_cap_flow_grpo_draws_noise() -> None:
     """The trap that public code fell into: deviations above 2, of 1.3 and of 0.7 instead of below a half."""
-    found = [float(_ended(_Uncapped(), count).std()) for count in (10, 20, 50)]
+    found = [float(_ended(_Uncapped(), count, drawn=tuple(range(count))).std()) for count in (10, 20, 50)]
     assert found[0] > 2
     assert found[1:] == pytest.approx([1.34, 0.67], rel=0.03)
     assert all(one > 1.3 * float(_ended(FlowStd(), n).std()) for one, n in zip(found, (10, 20, 50), strict=True))
@@ -121,6 +124,53 @@ def test_a_step_without_noise_draws_nothing() -> None:
         CoefficientsPreserving().gaussian(sigmas, 7)
     assert drawing_steps(CoefficientsPreserving(), sigmas) == tuple(range(7))
     assert drawing_steps(LinearStd(), sigmas) == tuple(range(8))
+
+
+@dataclass(frozen=True)
+class _Flipped:
+    """A rule for v = clean - noise."""
+
+    def gaussian(self, sigmas: Sequence[float], index: int) -> GaussianStep:
+        step = LinearStd().gaussian(sigmas, index)
+        return replace(step, pull=-step.pull)
+
+
+@dataclass(frozen=True)
+class _CleanAtOne:
+    """A rule that takes level 1 for clean."""
+
+    def gaussian(self, sigmas: Sequence[float], index: int) -> GaussianStep:
+        turned = [1 - s for s in reversed(sigmas)]
+        return LinearStd().gaussian(turned, len(turned) - 2 - index)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sigmas", "sentence"),
+    [
+        (LinearStd(), [999.0, 900.0, 500.0, 0.0], "must fall from at most 1 .* got 999, 900, 500, 0; timesteps"),
+        (LinearStd(), [0.0, 0.3, 0.7, 1.0], "must fall from at most 1"),
+        (FlowStd(), [0.9, 0.9, 0.5, 0.0], "must fall from at most 1"),
+        (FlowStd(), [0.9, 0.5, -0.1], "must fall from at most 1"),
+        (LinearStd(), [0.9], "must fall from at most 1"),
+        (_Flipped(), _shifted(20), "leaves .* of the clean film where noise level"),
+        (_CleanAtOne(), _shifted(20), "leaves .* of the clean film where noise level"),
+        (_Uncapped(), [0.9997, *_shifted(20)[1:]], "leaves noise of deviation .* near pure noise"),
+    ],
+)
+def test_another_convention_is_refused(rule: StepRule, sigmas: list[float], sentence: str) -> None:
+    """Levels of a thousand or the wrong way round; rules by another sign or end; noise without bound."""
+    with pytest.raises(ConventionError, match=sentence):
+        drawing_steps(rule, sigmas)
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in _DEVIATIONS])
+@pytest.mark.parametrize("count", [4, 8, 20, 50])
+@pytest.mark.parametrize("shift", [1.0, 3.0, 12.0])
+def test_rules_of_the_literature_keep_the_convention(rule: StepRule, count: int, shift: float) -> None:
+    """On coarse and fine schedules, of every shift that is served."""
+    levels = [0.9999 * (1 - i / count) for i in range(count)]
+    sigmas = [shift * s / (1 + (shift - 1) * s) for s in levels] + [0.0]
+    assert len(drawing_steps(rule, sigmas)) >= count - 1
 
 
 def test_a_draw_has_the_density_of_its_gaussian() -> None:

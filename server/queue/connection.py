@@ -30,7 +30,7 @@ def connect(
 ) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://` URLs that tells of a dead server within a second.
 
-    A server that is gone or silent raises `redis.exceptions.ConnectionError` or `TimeoutError`. Commands are never
+    Who waits longer for replies waits as long to be let in. A server that is gone or silent raises `redis.exceptions.ConnectionError` or `TimeoutError`. Commands are never
     repeated behind the caller's back: who may repeat one knows whether it is idempotent. Raises `RedisUrlError` for
     another kind of URL, `InsecureRedisError` for a TCP server beyond loopback without a password, unless
     `allow_without_password`.
@@ -41,7 +41,7 @@ def connect(
     pool = redis.ConnectionPool.from_url(
         url,
         decode_responses=True,
-        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S if reply_timeout_s <= _REPLY_TIMEOUT_S else reply_timeout_s,
         socket_timeout=reply_timeout_s,
         retry=Retry(NoBackoff(), 0),
         max_connections=_MAX_CONNECTIONS,

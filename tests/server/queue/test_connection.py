@@ -82,6 +82,13 @@ async def test_a_dead_server_is_noticed_soon(mortal: ValkeyServer, how: signal.S
     await client.aclose()
 
 
+@pytest.mark.parametrize(("reply_s", "wanted"), [(0.8, 0.5), (0.3, 0.5), (5.0, 5.0)])
+def test_who_waits_for_replies_waits_to_be_let_in(reply_s: float, wanted: float) -> None:
+    """The gateway gives up on a connection at once; a command that has time does not fail by a busy machine."""
+    client = connect("redis://127.0.0.1:6379/0", reply_timeout_s=reply_s)
+    assert client.connection_pool.connection_kwargs["socket_connect_timeout"] == wanted
+
+
 @pytest.mark.anyio
 async def test_a_server_that_comes_back_is_used_again(mortal: ValkeyServer) -> None:
     """After a restart the same client works, though its connections died and the library is gone."""

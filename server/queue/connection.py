@@ -30,10 +30,10 @@ def connect(
 ) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://` URLs that tells of a dead server within a second.
 
-    Who waits longer for replies waits as long to be let in. A server that is gone or silent raises `redis.exceptions.ConnectionError` or `TimeoutError`. Commands are never
-    repeated behind the caller's back: who may repeat one knows whether it is idempotent. Raises `RedisUrlError` for
-    another kind of URL, `InsecureRedisError` for a TCP server beyond loopback without a password, unless
-    `allow_without_password`.
+    Who waits longer for replies waits as long to be let in. A server that is gone or silent raises
+    `redis.exceptions.ConnectionError` or `TimeoutError`. Commands are never repeated behind the caller's back: who may
+    repeat one knows whether it is idempotent. Raises `RedisUrlError` for another kind of URL, `InsecureRedisError` for
+    a TCP server beyond loopback without a password, unless `allow_without_password`.
     """
     _require_redis(url)
     if not allow_without_password:

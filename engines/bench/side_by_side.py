@@ -16,6 +16,7 @@ from engines.bench.measured import Measured
 from engines.bench.ours import Ours
 from engines.bench.stock import StockWan
 from engines.card import read_card
+from engines.ratios import ratio_quartiles
 from engines.threads import apply_threads
 from engines.types import GenerationRequest, VideoSpec
 
@@ -77,18 +78,15 @@ def side_by_side(folder: Path, measured: Measured, rounds: int, report: Callable
 def _measured(ours: Call, stock: Call, rounds: int, report: Callable[[str], None]) -> dict[str, float | int]:
     for call in (ours, stock):
         call()
-    pairs = []
+    own, theirs = [], []
     for n in range(rounds):
         report(f"round {n + 1} of {rounds}")
-        pairs.append((_milliseconds(ours), _milliseconds(stock)))
-    ratios = [theirs / own for own, theirs in pairs]
-    low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        own.append(_milliseconds(ours))
+        theirs.append(_milliseconds(stock))
     return {
-        "ours_ms": statistics.median(own for own, _ in pairs),
-        "stock_ms": statistics.median(theirs for _, theirs in pairs),
-        "ratio": ratio,
-        "ratio_low": low,
-        "ratio_high": high,
+        "ours_ms": statistics.median(own),
+        "stock_ms": statistics.median(theirs),
+        **ratio_quartiles(own, theirs),
         "rounds": rounds,
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from engines.building.accuracy import compared, probe_films
 from engines.engine import load_engine
+from engines.ratios import ratio_quartiles
 from engines.recipes.diorama import PROBES
 
 _ROUNDS = 3
@@ -41,11 +42,4 @@ def compare_engines(a: str, b: str, tell: Callable[[str], object]) -> dict[str, 
 
 
 def _ratio(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles([y / x for x, y in zip(a, b, strict=True)], n=4, method="inclusive")
-    return {
-        "a": statistics.median(a),
-        "b": statistics.median(b),
-        "ratio": middle,
-        "ratio_low": low,
-        "ratio_high": high,
-    }
+    return {"a": statistics.median(a), "b": statistics.median(b), **ratio_quartiles(a, b)}

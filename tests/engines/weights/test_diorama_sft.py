@@ -6,17 +6,12 @@ import json
 from importlib import resources
 from pathlib import Path
 
-import torch
-
 from engines.card import read_card
 from engines.catalog import find_model
-from engines.engine import load_engine
-from engines.types import GenerationResult
 from post_train.data.diorama_clips import DioramaClips
 from post_train.evaluation.arms import find_arm
-from post_train.films import FilmOrder, request_of
 from post_train.model_parts import model_digests
-from post_train.rewards.judges import load_judge
+from tests.engines.weights.derived import assert_only_the_transformer_differs, assert_shows_what_was_asked_for
 
 CURATED = Path(str(resources.files("post_train"))) / "recipes" / "diorama_curated.json"
 FOLDER, PARENT = find_model("diorama-sft"), find_model("diorama")
@@ -29,10 +24,7 @@ def test_it_is_the_built_in_model_fine_tuned() -> None:
     assert manifest["parent"] == model_digests(PARENT).whole
     assert (manifest["recipe"], manifest["step"]) == ("diorama-sft", manifest["recipe_content"]["loop"]["steps"])
     assert {k: manifest["data"][k] for k in ("clips", "seeds")} == {k: clips.describe()[k] for k in ("clips", "seeds")}
-    for path in PARENT.rglob("*"):
-        part = path.relative_to(PARENT)
-        if path.is_file() and part.parts[0] in {"vae", "text_encoder", "tokenizer", "scheduler"}:
-            assert (FOLDER / part).read_bytes() == path.read_bytes()
+    assert_only_the_transformer_differs(FOLDER, PARENT)
     ours, theirs = read_card(FOLDER), read_card(PARENT)
     assert (ours.defaults, ours.limits) == (theirs.defaults, theirs.limits)
 
@@ -45,11 +37,4 @@ def test_an_evaluation_finds_it_by_its_stage() -> None:
 
 def test_a_film_shows_what_was_asked_for() -> None:
     """A judge finds the one object, its colour, and the place."""
-    engine = load_engine(FOLDER, backend="fused")
-    torch.set_num_threads(1)
-    order = FilmOrder(name="film", prompt="A red sphere rolls leftward on green grass under a pink dawn sky.", seed=0)
-    events = engine.generate([request_of(engine.card, order)])
-    (film,) = [event for event in events if isinstance(event, GenerationResult)]
-    (reading,) = load_judge("validation").read([film.frames])
-    assert [(seen.name, seen.colour) for seen in reading.objects] == [("ball", "red")]
-    assert (reading.ground, reading.sky) == ("meadow", "dawn")
+    assert_shows_what_was_asked_for(FOLDER)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def ratio_quartiles(own: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """How many times as long `other` takes, turn by turn: the median as `ratio`, quartiles `ratio_low` and `ratio_high`.
+    """How many times as long `other` takes, turn by turn: `ratio` is the median, the quartiles are beside it.
 
     Both are times of the same turns, two or more. ValueError for other lengths.
     """

@@ -25,7 +25,8 @@ Rewards = Annotated[
     list[str] | None,
     typer.Option(
         "--reward",
-        help="ta, mq, vq (our judge that rewards) or a scorer's http address; =NUMBER behind it is its weight.",
+        help="ta, mq, vq (our judge that rewards), novelty (of a film in its group) or a scorer's http address; "
+        "=NUMBER behind it is its weight.",
         show_default="ta, mq and vq",
     ),
 ]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from post_train.evaluation.judging import load_judges
-from post_train.policy.panel import Panel, Seat
+from post_train.policy.panel import NOVELTY, Panel, Seat
 from post_train.rewards.base import Reward
 from post_train.rewards.remote import RemoteReward
 
@@ -29,10 +29,12 @@ def weighted(word: str) -> tuple[str, float]:
 
 def panel_of(words: Sequence[str]) -> Panel:
     """The rewards that are learnt by. ValueError for the held-out judge, by which nothing is learnt."""
-    named = [weighted(word) for word in words]
+    counted = [weighted(word) for word in words]
+    named = [(name, weight) for name, weight in counted if name != NOVELTY]
     judges = load_judges("reward").rewards if any(name in OURS for name, _ in named) else ()
     known: dict[str, Reward] = {reward.dimension.value: reward for reward in judges}
-    return Panel([Seat(reward=known.get(name) or _remote(name), weight=weight) for name, weight in named])
+    seats = [Seat(reward=known.get(name) or _remote(name), weight=weight) for name, weight in named]
+    return Panel(seats, novelty=sum(weight for name, weight in counted if name == NOVELTY))
 
 
 def validating_rewards(words: Sequence[str]) -> list[Reward]:
@@ -48,5 +50,5 @@ def validating_rewards(words: Sequence[str]) -> list[Reward]:
 
 def _remote(address: str) -> Reward:
     if not address.startswith(("http://", "https://")):
-        raise ValueError(f"reward {address!r} is neither ta, mq, vq nor an http address of a scorer")
+        raise ValueError(f"reward {address!r} is neither ta, mq, vq, novelty nor an http address of a scorer")
     return RemoteReward(address)

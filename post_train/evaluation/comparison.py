@@ -103,10 +103,11 @@ def pair_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
     The pooling leaves out noise and fine texture, so that only another layout, motion or colour makes films differ.
     """
-    return float(np.sqrt(np.mean((_pooled(first) - _pooled(second)) ** 2)))
+    return float(np.sqrt(np.mean((pooled(first) - pooled(second)) ** 2)))
 
 
-def _pooled(frames: NDArray[np.uint8]) -> Floats:
+def pooled(frames: NDArray[np.uint8]) -> Floats:
+    """A film uint8 [F, H, W, 3] as means of 8x8 pixels, of full scale, [F, H / 8, W / 8, 3]."""
     count, height, width, _ = frames.shape
     rows, columns = max(1, height // _POOL), max(1, width // _POOL)
     inside = frames[:, : rows * (height // rows), : columns * (width // columns)].astype(np.float64) / 255

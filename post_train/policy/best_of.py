@@ -77,6 +77,8 @@ def write_best_of(
     """
     if config.count < 2 or not prompts or len(set(prompts)) < len(prompts):
         raise ValueError(f"best of {config.count} for {len(prompts)} prompts: each must be there once, with 2 or more")
+    if panel.novelty:
+        raise ValueError("novelty is a film's against its group's, and best-of keeps one film of a group; leave it out")
     folder.mkdir(parents=True, exist_ok=True)
     _check_origin(folder, prompts, config, model_digest, panel)
     done = {c.prompt: c for c in _read_choices(folder)}

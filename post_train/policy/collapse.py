@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-
-from post_train.evaluation.comparison import pair_distance
 
 Frames = NDArray[np.uint8]
 
@@ -40,12 +37,6 @@ def check_alive(frozen: float, flat: float, *, step: int) -> None:
                 "reward and nobody else; the last checkpoint is from before it learnt from them. Go on from an earlier "
                 "one with a lower learning rate, a KL coefficient or another reward"
             )
-
-
-def diversity(groups: Sequence[Sequence[Frames]]) -> float:
-    """The mean distance between films of one group, over groups, as evaluations tell it."""
-    found = [np.mean([pair_distance(x, y) for x, y in combinations(group, 2)]) for group in groups if len(group) > 1]
-    return float(np.mean(found)) if found else 0.0
 
 
 def _share(films: Sequence[Frames], is_so: Callable[[Frames], bool]) -> float:

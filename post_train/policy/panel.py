@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from post_train.rewards.base import Dimension, Film, Reward, Score, scored
 from post_train.rewards.remote import RemoteReward
 
+NOVELTY = "novelty"
 Read = Callable[[Score], float]
 
 
@@ -32,25 +33,28 @@ class Panel:
     """Rewards in a fixed order, local ones and those behind HTTP alike, each asked by a thread of its own.
 
     Scores come back in the order in which films were handed in. A reward that fails stops the run when its scores are
-    fetched, by RewardError with its name and the film's.
+    fetched, by RewardError with its name and the film's. `novelty` is the weight of how far a film lies from the others
+    of its group, which is no judge's to tell; see `post_train.policy.novelty`.
     """
 
-    def __init__(self, seats: Sequence[Seat]) -> None:
+    def __init__(self, seats: Sequence[Seat], *, novelty: float = 0.0) -> None:
         if not seats:
             raise ValueError("a panel needs at least one reward; name a judge or a scorer's address")
-        self.seats = tuple(seats)
+        self.seats, self.novelty = tuple(seats), novelty
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"reward-{i}") for i in range(len(seats))]
         self._asked: list[list[Future[list[Score]]]] = []
 
     @property
     def weights(self) -> NDArray[np.float32]:
-        """What each reward counts, [K]."""
-        return np.array([seat.weight for seat in self.seats], dtype=np.float32)
+        """What each reward counts, [K]; novelty, where it counts, last."""
+        told = [seat.weight for seat in self.seats] + [self.novelty] * (self.novelty > 0)
+        return np.array(told, dtype=np.float32)
 
     @property
     def digests(self) -> list[str]:
         """The rewards by name and hash, for the manifest."""
-        return [f"{seat.reward.name} {seat.reward.digest} x {seat.weight:g}" for seat in self.seats]
+        told = [f"{seat.reward.name} {seat.reward.digest} x {seat.weight:g}" for seat in self.seats]
+        return told + [f"{NOVELTY} x {self.novelty:g}"] * (self.novelty > 0)
 
     @property
     def dimensions(self) -> list[Dimension]:

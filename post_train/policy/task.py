@@ -18,10 +18,11 @@ from torch.optim import AdamW, Optimizer
 
 from post_train.distributed import Ranks
 from post_train.policy.advantages import AdvantageRule, Advantages, advantages
-from post_train.policy.collapse import check_alive, diversity, flat_share, frozen_share
+from post_train.policy.collapse import check_alive, flat_share, frozen_share
 from post_train.policy.draw_learner import DrawLearner
 from post_train.policy.forward_learner import ForwardLearner
 from post_train.policy.methods import DrawnSteps, Item, Learner, Method, by_step
+from post_train.policy.novelty import layouts, novelties
 from post_train.policy.panel import Panel, matrix
 from post_train.policy.plan import RolloutPlan, Rollouts, check_ranks_agree, planned
 from post_train.policy.rollout import Policy, RolledOut
@@ -181,12 +182,16 @@ class PolicyTask:
         scores = self.panel.collect()
         rewards = self.ranks.gathered(matrix(scores).astype(np.float64)).astype(np.float32)
         count, size = config.rollouts.prompts, config.rollouts.size
+        apart = novelties(self.ranks.gathered(layouts(films)), size)
+        figures = self._figures(rewards, scores) | {"diversity": float(apart.mean())}
+        if self.panel.novelty:
+            rewards = np.column_stack([rewards, apart]).astype(np.float32)
         found = advantages(rewards.reshape(count, size, -1), self.panel.weights, config.advantage)
         return Experience(
             plan=plan,
             advantages=found,
             items=tuple(items),
-            figures=self._figures(films, rewards, found, scores) | {"forwards": float(self.policy.forwards - before)},
+            figures=figures | {"dropped": float(found.dropped), "forwards": float(self.policy.forwards - before)},
         )
 
     def _films(self, plan: RolloutPlan, own: slice) -> tuple[list[NDArray[np.uint8]], list[RolledOut]]:
@@ -289,19 +294,10 @@ class PolicyTask:
         (gradient,) = torch.autograd.grad(loss, last, retain_graph=True)
         return float(gradient.norm())
 
-    def _figures(
-        self,
-        films: Sequence[NDArray[np.uint8]],
-        rewards: NDArray[np.float32],
-        found: Advantages,
-        scores: Sequence[Sequence[Score]],
-    ) -> dict[str, float]:
+    def _figures(self, rewards: NDArray[np.float32], scores: Sequence[Sequence[Score]]) -> dict[str, float]:
+        """Means of all ranks' rewards, and of what judges told of motion beside their scores."""
         names = [f"reward_{d.value}" for d in self.panel.dimensions]
-        means = dict(zip(names, rewards.mean(axis=0).tolist(), strict=True))
-        size = self.config.rollouts.size
-        groups = [films[i : i + size] for i in range(0, len(films), size)]
-        (spread,) = self.ranks.mean([diversity(groups)])
-        told = {**means, "dropped": float(found.dropped), "diversity": spread}
+        told = dict(zip(names, rewards.mean(axis=0).tolist(), strict=True))
         moving = [score.parts["dynamic_degree"] for row in scores for score in row if "dynamic_degree" in score.parts]
         if moving:
             (told["dynamic_degree"],) = self.ranks.mean([float(np.mean(moving))])

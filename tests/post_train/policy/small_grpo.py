@@ -67,6 +67,7 @@ def small_run(
     folder: Path,
     *,
     reward: Callable[[NDArray[np.uint8]], float] = brightness,
+    novelty: float = 0.0,
     resume: bool = False,
     ranks: Ranks = ALONE,
 ) -> GrpoRun:
@@ -78,7 +79,9 @@ def small_run(
         model=model,
         prompts=PolicyPrompts(source="test", texts=PROMPTS),
         audience=Audience(
-            panel=Panel([Seat(reward=measure, weight=1.0)]), validating=[measure], validation_prompts=PROMPTS[:2]
+            panel=Panel([Seat(reward=measure, weight=1.0)], novelty=novelty),
+            validating=[measure],
+            validation_prompts=PROMPTS[:2],
         ),
         ranks=ranks,
         report=lambda _: None,

@@ -132,6 +132,14 @@ def test_groups_that_say_nothing_are_dropped_and_counted(tiny_wan: Path, tmp_pat
     assert all(torch.equal(p, before[n]) for n, p in run.module.named_parameters())
 
 
+def test_where_a_reward_likes_all_alike_novelty_still_tells_films_apart(tiny_wan: Path, tmp_path: Path) -> None:
+    """The same films and reward drop no group once distances within the group count, and the manifest says so."""
+    run = small_run(small_grpo(steps=2), tiny_wan, tmp_path / "run", reward=lambda _: 1.0, novelty=0.5)
+    run.trainer.train(until=2, report=_quiet)
+    assert [row["dropped"] for row in _rows(tmp_path / "run")] == [0, 0]
+    assert run.manifest["rewards"][-1] == "novelty x 0.5"
+
+
 @pytest.mark.parametrize(
     ("spoilt", "words"),
     [
@@ -245,6 +253,7 @@ def test_another_run_is_not_gone_on_with(tiny_wan: Path, tmp_path: Path) -> None
         ({"prompts_per_rollout": 3, "updates": 2}, "3 groups do not divide into 2 updates"),
         ({"reward": ["beauty"]}, "reward 'beauty' is neither"),
         ({"reward": ["ta=-1"]}, "must be above 0"),
+        ({"reward": ["novelty"]}, "a panel needs at least one reward"),
         ({"reward": ["ta"], "validate_by": ["held-out"]}, "the held-out judge chooses nothing"),
         ({"prompts": "nowhere.txt"}, "nowhere.txt is no file of prompts"),
         ({"model": "nowhere"}, "nowhere"),

@@ -38,7 +38,7 @@ for name, recipe in {
     "nft": small_grpo("nft", steps=2),
     "lora": small_grpo("dance", steps=2, lora=Lora(rank=4, alpha=8, targets=ATTENTION)),
 }.items():
-    run = small_run(recipe, model, root / name, ranks=ranks)
+    run = small_run(recipe, model, root / name, novelty=0.5, ranks=ranks)
     run.train()
     told[name] = digest(run)
     told[name + " looks"] = [look.score for look in run.validator.looks]
@@ -82,7 +82,7 @@ def test_two_ranks_equal_one_process(
         "nft": small_grpo("nft", steps=2),
         "lora": small_grpo("dance", steps=2, lora=Lora(rank=4, alpha=8, targets=ATTENTION)),
     }[what]
-    alone = small_run(recipe, tiny_wan, tmp_path / what)
+    alone = small_run(recipe, tiny_wan, tmp_path / what, novelty=0.5)
     start = {n: p.detach().clone() for n, p in alone.module.named_parameters()}
     alone.train()
     one, two = (load_file(checkpoints(r)[-1] / "weights.safetensors") for r in (tmp_path / what, root / what))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 
+from post_train.evaluation.comparison import pair_distance
 from post_train.policy.advantages import AdvantageRule, Deviation, Mixing, advantages
 from post_train.policy.forward_process import NftRule, OldPolicy, nft_losses, optimality, renewed
+from post_train.policy.novelty import layouts, novelties
 from post_train.policy.plan import MismatchedGroupError, RolloutPlan, Rollouts, check_groups, planned
 from post_train.policy.selectors import EveryStep, OneStep, RandomShare, SlidingWindow, Steps
 from post_train.policy.trust import Clip, Divergence, DualKl, Guard, Moves, TrustRegion
@@ -261,3 +264,12 @@ def test_groups_that_do_not_compare_are_refused() -> None:
     with pytest.raises(MismatchedGroupError, match="iso-temporal"):
         check_groups(replace(plan, films=tuple(films)), shared_steps=True)
     check_groups(replace(plan, films=tuple(films)), shared_steps=False)
+
+
+def test_the_film_that_lies_apart_is_the_new_one() -> None:
+    """Distances are to the films of the same group alone, and their mean is what evaluations call diversity."""
+    films = [np.full((3, 16, 16, 3), grey, dtype=np.uint8) for grey in (0, 0, 51, 204, 204, 204)]
+    found = novelties(layouts(films), size=3)
+    np.testing.assert_allclose(found, [0.1, 0.1, 0.2, 0.0, 0.0, 0.0], atol=1e-12)
+    pairs = [pair_distance(x, y) for x, y in combinations(films[:3], 2)]
+    assert np.mean(found[:3]) == pytest.approx(np.mean(pairs))

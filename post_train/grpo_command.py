@@ -172,11 +172,12 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
 def curves(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs of `train grpo`.")],
     out: Annotated[Path, typer.Option(help="Where curves.md and curves.png go.")] = Path("runs/curves"),
+    most_forwards: Annotated[float, typer.Option(help="Leave out what lies behind more rows computed.")] = math.inf,
 ) -> None:
     """Hold runs of `train grpo` against one another: validation gains against what training had cost."""
     from post_train.policy.curves import write_curves  # noqa: PLC0415  when called
 
-    typer.echo(write_curves(runs, out))
+    typer.echo(write_curves(runs, out, most_forwards=most_forwards))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 from engines.whole_writes import write_whole
 from post_train.checkpoint import checkpoints, read_manifest
 from post_train.evaluation.statistics import Interval, interval
+from post_train.policy.equal_score import Rise, cost_ratio
+from post_train.policy.panel import NOVELTY
 
 _DPI = 110
 
@@ -42,18 +45,22 @@ class Curve:
         """A look's total minus the first one's, over prompts."""
         return interval(np.array(look["totals"]) - np.array(self.looks[0]["totals"]))
 
-    def cost_of(self, score: float) -> int | None:
-        """The forwards behind which the run was first seen at such a score; None if it never was."""
-        return next((look["forwards"] for look in self.looks if look["score"] >= score), None)
+    @property
+    def rise(self) -> Rise:
+        """All looks' gains against what they had cost."""
+        totals = np.array([look["totals"] for look in self.looks])
+        return Rise(forwards=np.array([float(look["forwards"]) for look in self.looks]), gains=totals - totals[0])
 
 
-def read_curve(run: Path) -> Curve:
-    """The curve of a run folder. ValueError where it has none."""
+def read_curve(run: Path, *, most_forwards: float = math.inf) -> Curve:
+    """The curve of a run folder, as far as `most_forwards` rows went. ValueError where it has none."""
     log, found = run / "validation.jsonl", checkpoints(run)
     manifest = read_manifest(found[-1]) if found else None
     if not log.is_file() or manifest is None:
         raise ValueError(f"{run} is no run of policy optimisation that was validated; name its folder")
-    looks = tuple(json.loads(line) for line in log.read_text().splitlines())
+    looks = tuple(
+        look for line in log.read_text().splitlines() if (look := json.loads(line))["forwards"] <= most_forwards
+    )
     return Curve(arm=_arm(manifest), seed=manifest["seed"], looks=looks)
 
 
@@ -64,34 +71,35 @@ def _arm(manifest: dict[str, Any]) -> str:
     if manifest["preset"] == "flash":
         parts += ["without rectification"] if method["weighting"] == "equal" else []
         parts += ["without iso-temporal groups"] if not method["selector"]["shared"] else []
+    parts += ["with novelty"] if any(reward.startswith(NOVELTY) for reward in manifest["rewards"]) else []
     return ", ".join(parts)
 
 
-def write_curves(runs: Sequence[Path], folder: Path) -> str:
-    """Writes `curves.png` and `curves.md` of runs into `folder`; returns the text."""
-    curves = sorted((read_curve(run) for run in runs), key=lambda c: (c.arm, c.seed))
+def write_curves(runs: Sequence[Path], folder: Path, *, most_forwards: float = math.inf) -> str:
+    """Writes `curves.png` and `curves.md` of runs into `folder`; returns the text.
+
+    Looks behind more than `most_forwards` rows are left out: runs of other lengths compare at equal cost.
+    """
+    curves = sorted((read_curve(run, most_forwards=most_forwards) for run in runs), key=lambda c: (c.arm, c.seed))
     _draw(curves, folder / "curves.png")
-    text = table(curves)
+    text = table(curves) + "\n" + costs(curves)
     write_whole(folder / "curves.md", text.encode())
     return text
 
 
 def table(curves: Sequence[Curve]) -> str:
-    """Markdown: each run's gain with its interval, and what reaching the least of all best scores had cost it."""
-    common = min(curve.best["score"] for curve in curves)
-    reach = f"forwards to {common:+.2f}"
-    heads = ("arm", "seed", "updates", "forwards", "best at", "gain in total [95 %]", "TA", "MQ", "VQ", reach)
+    """Markdown: each run's gain at its last look and at its best, with intervals."""
+    heads = ("arm", "seed", "updates", "forwards", "gain at the end [95 %]", "TA", "MQ", "VQ", "best gain", "at update")
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for curve in curves:
-        last, best, gain, cost = curve.looks[-1], curve.best, curve.gain, curve.cost_of(common)
+        last, best = curve.looks[-1], curve.best
         means = " | ".join(
-            f"{best['means'].get(d, float('nan')) - curve.looks[0]['means'].get(d, float('nan')):+.3f}"
+            f"{last['means'].get(d, float('nan')) - curve.looks[0]['means'].get(d, float('nan')):+.3f}"
             for d in ("ta", "mq", "vq")
         )
         rows.append(
-            f"| {curve.arm} | {curve.seed} | {last['step']} | {last['forwards']:,} | {best['step']} | "
-            f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] | {means} | "
-            f"{'never' if cost is None else f'{cost:,}'} |"
+            f"| {curve.arm} | {curve.seed} | {last['step']} | {last['forwards']:,} | {_told(curve.gain_at(last))} | {means} | "
+            f"{_told(curve.gain)} | {best['step']} |"
         )
     count = len(curves[0].looks[0]["totals"])
     rows.append(
@@ -100,6 +108,28 @@ def table(curves: Sequence[Curve]) -> str:
         "gradients counts 3."
     )
     return "\n".join(rows) + "\n"
+
+
+def costs(curves: Sequence[Curve]) -> str:
+    """Markdown: of each arm, over its seeds, the forwards to an equal score against those of the first arm."""
+    arms: dict[str, list[Curve]] = {}
+    for curve in curves:
+        arms.setdefault(curve.arm, []).append(curve)
+    first = next(iter(arms))
+    rows = [f"| arm | forwards to an equal score, over those of {first} [95 %] | both rose in |", "|---|---|---|"]
+    for arm in [arm for arm in arms if arm != first]:
+        found = cost_ratio([c.rise for c in arms[arm]], [c.rise for c in arms[first]])
+        ratio = f"{found.median:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.rose else "neither rose"
+        rows.append(f"| {arm} | {ratio} | {found.rose:.0%} |")
+    rows.append(
+        "\nEqual is the best score that both arms reach in a resample of prompts and seeds; where one of them never rises "
+        "above its start there is no ratio, and the last column counts the resamples in which both did."
+    )
+    return "\n".join(rows) + "\n"
+
+
+def _told(gain: Interval) -> str:
+    return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
 
 
 def _draw(curves: Sequence[Curve], path: Path) -> None:

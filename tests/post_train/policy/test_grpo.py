@@ -215,8 +215,16 @@ def test_runs_compare_at_equal_cost(tiny_wan: Path, tmp_path: Path) -> None:
         assert run.trainer.step < 40
     curves(runs=[tmp_path / n for n in ("flash", "flat", "flow")], out=tmp_path / "curves")
     text = (tmp_path / "curves" / "curves.md").read_text()
-    arms = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:]
-    assert arms == ["flash", "flash, without rectification", "flow"]
+    arms = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert arms == [
+        "arm",
+        "flash",
+        "flash, without rectification",
+        "flow",
+        "arm",
+        "flash, without rectification",
+        "flow",
+    ]
     assert "2 prompts" in text
     assert (tmp_path / "curves" / "curves.png").is_file()
     looks = read_curve(tmp_path / "flash").looks

@@ -8,9 +8,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from post_train.evaluation.comparison import pair_distance
 from post_train.policy.advantages import AdvantageRule, Deviation, Mixing, advantages
+from post_train.policy.equal_score import Rise, cost_ratio
 from post_train.policy.forward_process import NftRule, OldPolicy, nft_losses, optimality, renewed
 from post_train.policy.novelty import layouts, novelties
 from post_train.policy.plan import MismatchedGroupError, RolloutPlan, Rollouts, check_groups, planned
@@ -273,3 +275,29 @@ def test_the_film_that_lies_apart_is_the_new_one() -> None:
     np.testing.assert_allclose(found, [0.1, 0.1, 0.2, 0.0, 0.0, 0.0], atol=1e-12)
     pairs = [pair_distance(x, y) for x, y in combinations(films[:3], 2)]
     assert np.mean(found[:3]) == pytest.approx(np.mean(pairs))
+
+
+def _rise(costs: list[float], gain: float, prompts: NDArray[np.float64]) -> Rise:
+    """A run that rises by `gain` in all, evenly over its looks; prompts differ by a constant of their own."""
+    share = np.linspace(0, gain, len(costs))[:, None]
+    return Rise(forwards=np.array(costs), gains=share * prompts)
+
+
+def test_equal_scores_are_costed_with_their_spread() -> None:
+    """Twice the rows a look for the same rise is twice the cost, whatever prompts are drawn; seeds that differ spread it.
+
+    An arm that only falls has no cost, and is not given one.
+    """
+    prompts = np.random.default_rng(0).uniform(0.5, 1.5, size=48)
+    flash = [_rise([0, 10, 20, 30], 1.0, prompts)]
+    slow = [_rise([0, 20, 40, 60], 1.0, prompts)]
+    found = cost_ratio(slow, flash)
+    assert (found.median, found.low, found.high, found.rose) == pytest.approx((2.0, 2.0, 2.0, 1.0))
+    higher = cost_ratio([_rise([0, 30], 2.0, prompts)], flash)  # reaches flash's best half way
+    assert higher.median == pytest.approx(0.5)
+    seeds = cost_ratio([*slow, _rise([0, 20, 40, 60], 0.5, prompts)], flash)
+    assert seeds.low == pytest.approx(2.0)
+    assert seeds.high == pytest.approx(4.0)
+    falls = cost_ratio([_rise([0, 10, 20], -1.0, prompts)], flash)
+    assert falls.rose == 0
+    assert np.isnan(falls.median)

@@ -58,10 +58,9 @@ def read_curve(run: Path, *, most_forwards: float = math.inf) -> Curve:
     manifest = read_manifest(found[-1]) if found else None
     if not log.is_file() or manifest is None:
         raise ValueError(f"{run} is no run of policy optimisation that was validated; name its folder")
-    looks = tuple(
-        look for line in log.read_text().splitlines() if (look := json.loads(line))["forwards"] <= most_forwards
-    )
-    return Curve(arm=_arm(manifest), seed=manifest["seed"], looks=looks)
+    looks = [json.loads(line) for line in log.read_text().splitlines()]
+    kept = tuple(look for look in looks if look["forwards"] <= most_forwards)
+    return Curve(arm=_arm(manifest), seed=manifest["seed"], looks=kept)
 
 
 def _arm(manifest: dict[str, Any]) -> str:
@@ -98,8 +97,8 @@ def table(curves: Sequence[Curve]) -> str:
             for d in ("ta", "mq", "vq")
         )
         rows.append(
-            f"| {curve.arm} | {curve.seed} | {last['step']} | {last['forwards']:,} | {_told(curve.gain_at(last))} | {means} | "
-            f"{_told(curve.gain)} | {best['step']} |"
+            f"| {curve.arm} | {curve.seed} | {last['step']} | {last['forwards']:,} | {_told(curve.gain_at(last))} "
+            f"| {means} | {_told(curve.gain)} | {best['step']} |"
         )
     count = len(curves[0].looks[0]["totals"])
     rows.append(
@@ -111,19 +110,19 @@ def table(curves: Sequence[Curve]) -> str:
 
 
 def costs(curves: Sequence[Curve]) -> str:
-    """Markdown: of each arm, over its seeds, the forwards to an equal score against those of the first arm."""
+    """Markdown: of each arm, over its seeds, the forwards to an equal score against those of flash or the first arm."""
     arms: dict[str, list[Curve]] = {}
     for curve in curves:
         arms.setdefault(curve.arm, []).append(curve)
-    first = next(iter(arms))
+    first = "flash" if "flash" in arms else next(iter(arms))
     rows = [f"| arm | forwards to an equal score, over those of {first} [95 %] | both rose in |", "|---|---|---|"]
     for arm in [arm for arm in arms if arm != first]:
         found = cost_ratio([c.rise for c in arms[arm]], [c.rise for c in arms[first]])
         ratio = f"{found.median:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.rose else "neither rose"
         rows.append(f"| {arm} | {ratio} | {found.rose:.0%} |")
     rows.append(
-        "\nEqual is the best score that both arms reach in a resample of prompts and seeds; where one of them never rises "
-        "above its start there is no ratio, and the last column counts the resamples in which both did."
+        "\nEqual is the best score that both arms reach in a resample of prompts and seeds; where one of them never "
+        "rises above its start there is no ratio, and the last column counts the resamples in which both did."
     )
     return "\n".join(rows) + "\n"
 

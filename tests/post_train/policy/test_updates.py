@@ -284,9 +284,9 @@ def _rise(costs: list[float], gain: float, prompts: NDArray[np.float64]) -> Rise
 
 
 def test_equal_scores_are_costed_with_their_spread() -> None:
-    """Twice the rows a look for the same rise is twice the cost, whatever prompts are drawn; seeds that differ spread it.
+    """Twice the rows a look for the same rise is twice the cost, whatever prompts are drawn.
 
-    An arm that only falls has no cost, and is not given one.
+    Seeds that differ spread it; an arm that only falls has no cost, and is not given one.
     """
     prompts = np.random.default_rng(0).uniform(0.5, 1.5, size=48)
     flash = [_rise([0, 10, 20, 30], 1.0, prompts)]

@@ -22,19 +22,25 @@ from post_train.evaluation.scoring import FilmScores, Judges, Scorer
 from post_train.evaluation.statistics import Floats, Interval, interval
 from post_train.rewards.base import Dimension
 
-# Diversity needs several films of one prompt, so it is taken on a tenth of the prompts, 2 to 16 of them.
-_VARIED_SHARE, _FEWEST_VARIED, _MOST_VARIED, _VARIED_SEEDS = 0.1, 2, 16, 3
+# Diversity needs several films of one prompt, so it is taken on a quarter of the prompts, 2 to 64 of them: prompts
+# differ so much in it that ten of them are not enough to tell what a model lost.
+_VARIED_SHARE, _FEWEST_VARIED, _MOST_VARIED, _VARIED_SEEDS = 0.25, 2, 64, 3
 _POOL = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """All that one arm got: its scored films by prompt and seed, and its diversity."""
+    """All that one arm got: its scored films by prompt and seed, and how far films of one prompt lie apart [P']."""
 
     arm: Arm
     cabinet: FilmCabinet
     found: dict[Ask, FilmScores]
-    diversity: Interval
+    distances: Floats
+
+    @property
+    def diversity(self) -> Interval:
+        """The mean distance between films of one prompt with different seeds, over prompts."""
+        return interval(self.distances)
 
     def values(self, prompts: Sequence[Prompt], seeds: int, read: Callable[[FilmScores], float]) -> Floats:
         """`read` of every film, [P, K]."""
@@ -114,13 +120,13 @@ def pooled(frames: NDArray[np.uint8]) -> Floats:
     return inside.reshape(count, rows, height // rows, columns, width // columns, 3).mean(axis=(2, 4))
 
 
-def _diversity(cabinet: FilmCabinet, prompts: Sequence[Prompt], seeds: int) -> Interval:
-    """The mean distance between films of one prompt with different seeds, over prompts."""
+def _distances(cabinet: FilmCabinet, prompts: Sequence[Prompt], seeds: int) -> Floats:
+    """Of each prompt the mean distance between its films with different seeds, [P']."""
     distances = []
     for prompt in prompts:
         films = [film.frames for film in cabinet.films(asks_of(prompt, seeds))]
         distances.append(np.mean([pair_distance(x, y) for x, y in combinations(films, 2)]))
-    return interval(np.array(distances))
+    return np.array(distances)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +152,7 @@ def take_side(arm: Arm, plan: Plan, judges: Judges, progress: Callable[[str], Pr
         arm=arm,
         cabinet=cabinet,
         found=dict(zip(judged, found, strict=True)),
-        diversity=_diversity(cabinet, varied, seeds),
+        distances=_distances(cabinet, varied, seeds),
     )
 
 

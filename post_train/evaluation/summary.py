@@ -12,7 +12,7 @@ from post_train.evaluation.comparison import Comparison, Side, pairs, score_of, 
 from post_train.evaluation.gsb import Gsb
 from post_train.evaluation.prompts import Prompt, PromptKind
 from post_train.evaluation.scoring import VBENCH, FilmScores
-from post_train.evaluation.statistics import POWER, Interval, needed_prompts
+from post_train.evaluation.statistics import POWER, Interval, interval, needed_prompts
 from post_train.rewards.base import Dimension
 
 SCHEMA = 1
@@ -105,7 +105,8 @@ def _differences(comparison: Comparison, prompts: Sequence[Prompt]) -> dict[str,
         "total": comparison.scale.total,
         **{name: vbench_of(name) for name in VBENCH},
     }
-    return {name: told(comparison.difference(prompts, read)) for name, read in reads.items()}
+    found = {name: told(comparison.difference(prompts, read)) for name, read in reads.items()}
+    return found | {"diversity": told(interval(comparison.a.distances - comparison.b.distances))}
 
 
 def _attributes(comparison: Comparison, prompts: Sequence[Prompt]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from post_train.evaluation.prompts import Prompt, PromptKind, PromptSet
 from post_train.evaluation.report import markdown
 from post_train.evaluation.scale import measure_scale, read_scale, write_scale
 from post_train.evaluation.scoring import FilmScores, Scorer
-from post_train.evaluation.statistics import Interval
 from post_train.evaluation.summary import summary
 from post_train.rewards.base import Dimension, RewardError, Score
 from tests.post_train.evaluation.simple_rewards import simple_judges
@@ -53,9 +52,8 @@ def _scores(ask: Ask, better: float) -> FilmScores:
 def _side(arm: Arm, better: float, folder: Path) -> Side:
     asks = [a for p in PROMPTS.prompts for a in asks_of(p, 2)]
     found = {a: _scores(a, better) for a in asks}
-    return Side(
-        arm=arm, cabinet=FilmCabinet(arm, folder), found=found, diversity=Interval(mean=0.1, low=0.05, high=0.2)
-    )
+    distances = 0.1 * (1 + better) + np.array([0.0, 0.02, 0.04])  # films of A lie as far apart again
+    return Side(arm=arm, cabinet=FilmCabinet(arm, folder), found=found, distances=distances)
 
 
 @pytest.fixture
@@ -110,6 +108,14 @@ def test_the_report_names_every_figure(comparison: Comparison) -> None:
     text = markdown(summary(comparison))
     for word in ("auto-GSB", "dynamic degree", "temporal flicker", "diversity", "NFE", "prompt sensitivity", "spread"):
         assert word in text
+
+
+def test_diversity_is_compared_prompt_by_prompt(comparison: Comparison) -> None:
+    """What one prompt varies more than another is not the arms' difference."""
+    found = summary(comparison)
+    assert found["a"]["diversity"] == pytest.approx(0.22)
+    assert found["b"]["diversity"] == pytest.approx(0.12)
+    assert found["differences"]["diversity"] == pytest.approx({"mean": 0.1, "low": 0.1, "high": 0.1})
 
 
 def test_distance_of_films() -> None:

@@ -2,7 +2,8 @@
 
 Two updates that learn from other clips or films agree by signal / (signal + noise), the squares of both (McCandlish et
 al., arXiv 1812.06162, tell the same share by batches of two sizes). One number says little; the mean over a run says
-how many updates must go by until what they have in common outweighs what they have not.
+how many updates must go by until what they have in common outweighs what they have not, as long as weights hardly move.
+Below zero, an update undoes a part of the one before: the rate is high, or a loss draws back to where the batch began.
 """
 
 from __future__ import annotations

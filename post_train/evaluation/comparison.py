@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from post_train.evaluation.arms import Arm
+from post_train.evaluation.diversity import diversity
 from post_train.evaluation.films import Ask, FilmCabinet, MadeFilm, Progress, asks_of
 from post_train.evaluation.gsb import Gsb, Outcomes, gsb_of, outcomes, tie_threshold
 from post_train.evaluation.prompts import Prompt, PromptKind, PromptSet
@@ -25,7 +24,6 @@ from post_train.rewards.base import Dimension
 # Diversity needs several films of one prompt, so it is taken on a quarter of the prompts, 2 to 64 of them: prompts
 # differ so much in it that ten of them are not enough to tell what a model lost.
 _VARIED_SHARE, _FEWEST_VARIED, _MOST_VARIED, _VARIED_SEEDS = 0.25, 2, 64, 3
-_POOL = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,31 +102,6 @@ def vbench_of(name: str) -> Callable[[FilmScores], float]:
     return lambda found: found.scores[Dimension.MOTION_QUALITY].parts[name]
 
 
-def pair_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Root mean square difference of two films uint8 [F, H, W, 3] as a share of full scale, on means of 8x8 pixels.
-
-    The pooling leaves out noise and fine texture, so that only another layout, motion or colour makes films differ.
-    """
-    return float(np.sqrt(np.mean((pooled(first) - pooled(second)) ** 2)))
-
-
-def pooled(frames: NDArray[np.uint8]) -> Floats:
-    """A film uint8 [F, H, W, 3] as means of 8x8 pixels, of full scale, [F, H / 8, W / 8, 3]."""
-    count, height, width, _ = frames.shape
-    rows, columns = max(1, height // _POOL), max(1, width // _POOL)
-    inside = frames[:, : rows * (height // rows), : columns * (width // columns)].astype(np.float64) / 255
-    return inside.reshape(count, rows, height // rows, columns, width // columns, 3).mean(axis=(2, 4))
-
-
-def _distances(cabinet: FilmCabinet, prompts: Sequence[Prompt], seeds: int) -> Floats:
-    """Of each prompt the mean distance between its films with different seeds, [P']."""
-    distances = []
-    for prompt in prompts:
-        films = [film.frames for film in cabinet.films(asks_of(prompt, seeds))]
-        distances.append(np.mean([pair_distance(x, y) for x, y in combinations(films, 2)]))
-    return np.array(distances)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is made and judged: the prompts, how many seeds of each, where films and scores are kept."""
@@ -148,12 +121,8 @@ def take_side(arm: Arm, plan: Plan, judges: Judges, progress: Callable[[str], Pr
     extra = [ask for prompt in varied for ask in asks_of(prompt, seeds)]
     cabinet.fill([*judged, *extra], progress(f"films of {arm.name}"))
     found = Scorer(judges, plan.scores).score(cabinet, judged, progress(f"scores of {arm.name}"))
-    return Side(
-        arm=arm,
-        cabinet=cabinet,
-        found=dict(zip(judged, found, strict=True)),
-        distances=_distances(cabinet, varied, seeds),
-    )
+    apart = [diversity([film.frames for film in cabinet.films(asks_of(prompt, seeds))]) for prompt in varied]
+    return Side(arm=arm, cabinet=cabinet, found=dict(zip(judged, found, strict=True)), distances=np.array(apart))
 
 
 def compare(a: Side, b: Side, plan: Plan, judges: Judges, scale: Scale) -> Comparison:

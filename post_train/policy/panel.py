@@ -34,7 +34,7 @@ class Panel:
 
     Scores come back in the order in which films were handed in. A reward that fails stops the run when its scores are
     fetched, by RewardError with its name and the film's. `novelty` is the weight of how far a film lies from the others
-    of its group, which is no judge's to tell; see `post_train.policy.novelty`.
+    of its group, which is no judge's to tell; see `post_train.evaluation.diversity`.
     """
 
     def __init__(self, seats: Sequence[Seat], *, novelty: float = 0.0) -> None:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from post_train.distributed import Ranks
+from post_train.evaluation.diversity import layouts, novelties
 from post_train.policy.advantages import AdvantageRule, Advantages, advantages
 from post_train.policy.collapse import check_alive, flat_share, frozen_share
 from post_train.policy.draw_learner import DrawLearner
 from post_train.policy.forward_learner import ForwardLearner
 from post_train.policy.methods import DrawnSteps, Item, Learner, Method, by_step
-from post_train.policy.novelty import layouts, novelties
 from post_train.policy.panel import Panel, matrix
 from post_train.policy.plan import RolloutPlan, Rollouts, check_ranks_agree, planned
 from post_train.policy.rollout import Policy, RolledOut
@@ -182,7 +182,7 @@ class PolicyTask:
         scores = self.panel.collect()
         rewards = self.ranks.gathered(matrix(scores).astype(np.float64)).astype(np.float32)
         count, size = config.rollouts.prompts, config.rollouts.size
-        apart = novelties(self.ranks.gathered(layouts(films)), size)
+        apart = self._novelties(films, size)
         figures = self._figures(rewards, scores) | {"diversity": float(apart.mean())}
         if self.panel.novelty:
             rewards = np.column_stack([rewards, apart]).astype(np.float32)
@@ -212,6 +212,15 @@ class PolicyTask:
             rolled += made
             frames += batch
         return frames, rolled
+
+    def _novelties(self, films: Sequence[NDArray[np.uint8]], size: int) -> NDArray[np.float64]:
+        """Of every rank's films, from this rank's own, [P G]."""
+        own = layouts(films)
+        if len(own) % size == 0:  # every rank has whole groups
+            return self.ranks.gathered(novelties(own, size)[:, None]).reshape(-1)
+        # One film of each rank at a time: a layout of 480p takes 12 MB, and only the host need hold them all.
+        everywhere = np.stack([self.ranks.gathered(row[None]) for row in own], axis=1)
+        return novelties(everywhere.reshape(-1, own.shape[1]), size)
 
     def _check_alive(self, films: Sequence[NDArray[np.uint8]], step: int) -> None:
         frozen, flat = self.ranks.mean([frozen_share(films), flat_share(films)])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from post_train.evaluation.arms import Arm, find_arm
-from post_train.evaluation.comparison import Comparison, Plan, Side, compare, pair_distance
+from post_train.evaluation.comparison import Comparison, Plan, Side, compare
+from post_train.evaluation.diversity import diversity
 from post_train.evaluation.films import Ask, FilmCabinet, asks_of
 from post_train.evaluation.prompts import Prompt, PromptKind, PromptSet
 from post_train.evaluation.report import markdown
@@ -124,12 +125,13 @@ def test_distance_of_films() -> None:
     noise = np.random.default_rng(0).integers(0, 40, black.shape).astype(np.uint8)
     moved = black.copy()
     moved[:, 8:24, 8:24] = 255
-    assert pair_distance(black, black) == 0
-    assert pair_distance(black, white) == pytest.approx(1)
+    assert diversity([black, black]) == 0
+    assert diversity([black, white]) == pytest.approx(1)
     first, second = noise, noise[:, ::-1]
-    assert pair_distance(first, second) < 0.02
-    assert pair_distance(black, moved) > 0.3
-    assert pair_distance(np.zeros((5, 30, 36, 3), np.uint8), np.full((5, 30, 36, 3), 255, np.uint8)) == pytest.approx(1)
+    assert diversity([first, second]) < 0.02
+    assert diversity([black, moved]) > 0.3
+    odd = (5, 30, 36, 3)
+    assert diversity([np.zeros(odd, np.uint8), np.full(odd, 255, np.uint8)]) == pytest.approx(1)
 
 
 def test_a_scale_of_one_score_is_refused(tiny_wan: Path) -> None:

@@ -45,10 +45,13 @@ def brightness(frames: NDArray[np.uint8]) -> float:
     return float(frames.mean())
 
 
-def small_grpo(preset: str = "flash", *, steps: int = 4, lora: Lora | None = None, updates: int = 2) -> GrpoRecipe:
+def small_grpo(
+    preset: str = "flash", *, steps: int = 4, lora: Lora | None = None, prompts: int = 2, updates: int = 2
+) -> GrpoRecipe:
     """The recipe of real Wans with other numbers."""
     full = wan_grpo(preset)
-    policy = replace(full.policy, rollouts=Rollouts(prompts=2, size=4), updates=updates, rollout_batch=4, micro_batch=2)
+    rollouts = Rollouts(prompts=prompts, size=4)
+    policy = replace(full.policy, rollouts=rollouts, updates=updates, rollout_batch=4, micro_batch=2)
     return replace(
         full,
         loop=replace(full.loop, steps=steps, lr=1e-3, warmup_steps=1, sample_every=2, log_every=1),

@@ -37,6 +37,7 @@ for name, recipe in {
     "flash": small_grpo(steps=4),
     "nft": small_grpo("nft", steps=2),
     "lora": small_grpo("dance", steps=2, lora=Lora(rank=4, alpha=8, targets=ATTENTION)),
+    "split": small_grpo(steps=2, prompts=1, updates=1),
 }.items():
     run = small_run(recipe, model, root / name, novelty=0.5, ranks=ranks)
     run.train()
@@ -63,24 +64,25 @@ def together(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_ranks_hold_one_policy(together: tuple[Path, list[dict[str, Any]]]) -> None:
     """Gradients are synchronised: whole weights and validations are the same on both."""
     _, (first, second) = together
-    for what in ("flash", "nft", "lora"):
+    for what in ("flash", "nft", "lora", "split"):
         assert first[what] == second[what]
         assert first[f"{what} looks"] == second[f"{what} looks"]
 
 
-@pytest.mark.parametrize("what", ["flash", "nft", "lora"])
+@pytest.mark.parametrize("what", ["flash", "nft", "lora", "split"])
 def test_two_ranks_equal_one_process(
     tiny_wan: Path, together: tuple[Path, list[dict[str, Any]]], tmp_path: Path, what: str
 ) -> None:
     """The same rollouts, advantages over all films, and update: equal weights, by AdamW to a hundredth of their way.
 
-    And the same agreement of gradients, of which each rank has its part alone.
+    And the same agreement of gradients, of which each rank has its part alone. `split` has its one group on both.
     """
     root, _ = together
     recipe = {
         "flash": small_grpo(steps=4),
         "nft": small_grpo("nft", steps=2),
         "lora": small_grpo("dance", steps=2, lora=Lora(rank=4, alpha=8, targets=ATTENTION)),
+        "split": small_grpo(steps=2, prompts=1, updates=1),
     }[what]
     alone = small_run(recipe, tiny_wan, tmp_path / what, novelty=0.5)
     start = {n: p.detach().clone() for n, p in alone.module.named_parameters()}
@@ -90,13 +92,15 @@ def test_two_ranks_equal_one_process(
     moved = torch.cat([(v - start[n]).flatten() for n, v in one.items()])
     apart = torch.cat([(v - two[n]).flatten() for n, v in one.items()])
     assert float(apart.norm()) < 0.01 * float(moved.norm())
-    agreed, by_both = (_agreements(r) for r in (tmp_path / what, root / what))
+    diversity, by_both = (_logged(r, "diversity") for r in (tmp_path / what, root / what))
+    assert by_both == pytest.approx(diversity, rel=1e-3)
+    agreed, by_both = (_logged(r, "agreement") for r in (tmp_path / what, root / what))
     assert agreed[0] == 0.0 != agreed[1]
     assert by_both == pytest.approx(agreed, abs=1e-2)
 
 
-def _agreements(run: Path) -> list[float]:
-    return [json.loads(line)["agreement"] for line in (run / "log.jsonl").read_text().splitlines()]
+def _logged(run: Path, figure: str) -> list[float]:
+    return [json.loads(line)[figure] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def test_ranks_that_would_make_other_films_are_refused(together: tuple[Path, list[dict[str, Any]]]) -> None:

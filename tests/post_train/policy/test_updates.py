@@ -10,11 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from post_train.evaluation.comparison import pair_distance
+from post_train.evaluation.diversity import diversity, layouts, novelties
 from post_train.policy.advantages import AdvantageRule, Deviation, Mixing, advantages
 from post_train.policy.equal_score import Rise, cost_ratio
 from post_train.policy.forward_process import NftRule, OldPolicy, nft_losses, optimality, renewed
-from post_train.policy.novelty import layouts, novelties
 from post_train.policy.plan import MismatchedGroupError, RolloutPlan, Rollouts, check_groups, planned
 from post_train.policy.selectors import EveryStep, OneStep, RandomShare, SlidingWindow, Steps
 from post_train.policy.trust import Clip, Divergence, DualKl, Guard, Moves, TrustRegion
@@ -273,8 +272,8 @@ def test_the_film_that_lies_apart_is_the_new_one() -> None:
     films = [np.full((3, 16, 16, 3), grey, dtype=np.uint8) for grey in (0, 0, 51, 204, 204, 204)]
     found = novelties(layouts(films), size=3)
     np.testing.assert_allclose(found, [0.1, 0.1, 0.2, 0.0, 0.0, 0.0], atol=1e-12)
-    pairs = [pair_distance(x, y) for x, y in combinations(films[:3], 2)]
-    assert np.mean(found[:3]) == pytest.approx(np.mean(pairs))
+    pairs = [diversity(pair) for pair in combinations(films[:3], 2)]
+    assert diversity(films[:3]) == pytest.approx(np.mean(pairs)) == np.mean(found[:3])
 
 
 def _rise(costs: list[float], gain: float, prompts: NDArray[np.float64]) -> Rise:

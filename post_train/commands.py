@@ -22,7 +22,7 @@ from post_train.command_options import (
     tell,
 )
 from post_train.data_command import best_of, curate
-from post_train.grpo_command import curves, grpo
+from post_train.grpo_command import curves, grpo, merge
 from post_train.judge_command import reward
 from post_train.labels_command import to_label
 from post_train.sft_command import sft
@@ -139,6 +139,7 @@ def _lasting(recipe: _Recipe, steps: int | None) -> _Recipe:
 train.command("sft")(sft)
 train.command("grpo")(grpo)
 train.command("curves")(curves)
+train.command("merge")(merge)
 train.command("curate")(curate)
 train.command("best-of")(best_of)
 train.command("reward")(reward)

@@ -180,6 +180,24 @@ def curves(
     typer.echo(write_curves(runs, out, most_forwards=most_forwards))
 
 
+def merge(
+    model: Annotated[str, typer.Argument(help="What is added to: a folder, a built-in name, or a hub id.")],
+    parts: Annotated[list[str], typer.Argument(help="FOLDER=SHARE of every trained model.")],
+    out: Annotated[Path, typer.Option(help="The folder of the merged model.")],
+    name: Annotated[str | None, typer.Option(help="Its name when served.", show_default="that of --out")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=1, help="Guidance of requests that ask for none.", show_default="the model's")
+    ] = None,
+) -> None:
+    """Add up what runs have learnt: each model's difference from its parent, times a share."""
+    from engines.catalog import find_model  # noqa: PLC0415  when called
+    from post_train import merging  # noqa: PLC0415
+
+    chosen = [merging.part_of(word) for word in parts]
+    moved = merging.merge(find_model(model), chosen, out, name=name or out.resolve().name, guidance=guidance)
+    tell(f"wrote {out}: weights moved by {moved:.2e} (root mean square)")
+
+
 def main() -> None:
     """The command by itself, as torchrun calls it; an expected error is one sentence and exit code 2."""
     run_as_typed(grpo)

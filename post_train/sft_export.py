@@ -41,21 +41,34 @@ def stored_dtype(transformer: Path) -> torch.dtype:
 
 
 def export_transformer(folder: Path, parent: Path, weights: dict[str, torch.Tensor], manifest: dict[str, Any]) -> None:
-    """Writes `folder` anew as `parent` with a transformer of `weights`, whole or not at all.
+    """Writes `folder` anew as `parent` with a transformer of `weights`, whole or not at all; see `write_model`."""
+    readme = _readme(manifest, how="the folder with `WanPipeline.from_pretrained`")
+    write_model(folder, parent, weights, fine_tuned_card(read_card(parent), manifest), manifest, readme=readme)
+
+
+def write_model(
+    folder: Path,
+    parent: Path,
+    weights: dict[str, torch.Tensor],
+    card: ModelCard,
+    manifest: dict[str, Any],
+    *,
+    readme: str,
+) -> None:
+    """Writes `folder` anew as `parent` with another transformer, card, origin and readme, whole or not at all.
 
     ValueError for a weight that its stored precision cannot hold, or when `folder` is the parent.
     """
     if folder.resolve() == parent.resolve():
-        raise ValueError(f"{folder} is the model that was fine-tuned; export to another folder")
+        raise ValueError(f"{folder} is the model that was trained further; export to another folder")
     with folder_appearing_whole(folder) as part:
         for item in sorted(parent.iterdir()):
             if item.name not in _NOT_INHERITED and not item.name.startswith("."):
                 copy = shutil.copytree if item.is_dir() else shutil.copy2
                 copy(item, part / item.name)
         _save_transformer(part / "transformer", parent / "transformer", weights)
-        card = fine_tuned_card(read_card(parent), manifest)
         (part / CARD_FILE).write_text(json.dumps({"version": CARD_VERSION, **asdict(card)}, indent=2) + "\n")
-        _write_origin(part, manifest, how="the folder with `WanPipeline.from_pretrained`")
+        _write_origin(part, manifest, readme)
 
 
 def fine_tuned_card(parent: ModelCard, manifest: dict[str, Any]) -> ModelCard:
@@ -74,7 +87,7 @@ def export_lora(folder: Path, transformer: WanTransformer3DModel, lora: Lora, ma
     """Writes the adapter of `transformer` as a folder for `WanPipeline.load_lora_weights`, whole or not at all."""
     with folder_appearing_whole(folder) as part:
         save_lora(transformer, lora, part)
-        _write_origin(part, manifest, how="it into the parent's pipeline with `load_lora_weights`")
+        _write_origin(part, manifest, _readme(manifest, how="it into the parent's pipeline with `load_lora_weights`"))
 
 
 def _save_transformer(target: Path, source: Path, weights: dict[str, torch.Tensor]) -> None:
@@ -89,10 +102,14 @@ def _save_transformer(target: Path, source: Path, weights: dict[str, torch.Tenso
     empty.save_pretrained(target, safe_serialization=True)
 
 
-def _write_origin(folder: Path, manifest: dict[str, Any], *, how: str) -> None:
+def _write_origin(folder: Path, manifest: dict[str, Any], readme: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    (folder / "README.md").write_text(readme)
+
+
+def _readme(manifest: dict[str, Any], *, how: str) -> str:
     what = next(kind for kind in ("clips", "prompts") if kind in manifest["data"])
-    text = _README.format(
+    return _README.format(
         name=manifest["parent_name"],
         parent_name=manifest["parent_name"],
         step=manifest["step"],
@@ -101,4 +118,3 @@ def _write_origin(folder: Path, manifest: dict[str, Any], *, how: str) -> None:
         what=what,
         how=how,
     )
-    (folder / "README.md").write_text(text)

@@ -22,6 +22,8 @@ from torch import Tensor
 from engines.whole_writes import flush
 
 MANIFEST = "manifest.json"
+AVERAGE = "average.safetensors"
+"""The averaged weights of a checkpoint, whole tensors in fp32."""
 _NAME = re.compile(r"step-(\d+)")
 _KEEP = 2
 

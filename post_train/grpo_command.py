@@ -182,7 +182,7 @@ def curves(
 
 def merge(
     model: Annotated[str, typer.Argument(help="What is added to: a folder, a built-in name, or a hub id.")],
-    parts: Annotated[list[str], typer.Argument(help="FOLDER=SHARE of every trained model.")],
+    parts: Annotated[list[str], typer.Argument(help="FOLDER=SHARE of every trained model or checkpoint.")],
     out: Annotated[Path, typer.Option(help="The folder of the merged model.")],
     name: Annotated[str | None, typer.Option(help="Its name when served.", show_default="that of --out")] = None,
     guidance: Annotated[

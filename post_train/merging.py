@@ -7,6 +7,7 @@ learnt adds up while their noise does so as a sum of squares (model soups, arXiv
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from engines.catalog import BUILT_IN, built_in
-from engines.model_folder import check_weights, read_json, tensor_shapes
+from engines.model_folder import check_weights
+from post_train.checkpoint import AVERAGE, read_manifest
 from post_train.model_parts import model_digests, trainable_card
 from post_train.sft_export import write_model
 
@@ -44,21 +46,32 @@ _TOLD = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A trained model folder, and how much of its difference from its own parent is added."""
+    """A trained model folder or a run's checkpoint, and how much of its difference from its parent is added."""
 
     folder: Path
     share: float
 
 
 class TransformerFiles:
-    """The weights of a model's transformer by name, read one at a time."""
+    """The weights of a model's transformer by name, read one at a time; of a checkpoint the averaged ones."""
 
     def __init__(self, model: Path) -> None:
-        self.model, self._files = model, {}
-        for path in check_weights(model / "transformer"):
+        self.model, average = model, model / AVERAGE
+        self._paths = [average] if average.is_file() else check_weights(model / "transformer")
+        self._files: dict[str, Any] = {}
+        for path in self._paths:
             file = safe_open(path, "pt")
             self._files |= dict.fromkeys(file.keys(), file)
-        self.shapes = tensor_shapes(model / "transformer")
+        self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in self._files.items()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the weight files."""
+        digest = hashlib.sha256()
+        for path in self._paths:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
     def read(self, name: str) -> Tensor:
         """One weight in fp32."""
@@ -99,8 +112,8 @@ def merge(parent: Path, parts: Sequence[Part], folder: Path, *, name: str, guida
         "parent": digest,
         "parent_name": card.name,
         "parts": [
-            {"share": part.share, "weights": model_digests(part.folder).whole, **{k: m[k] for k in _TOLD if k in m}}
-            for part, m in zip(parts, manifests, strict=True)
+            {"share": part.share, "weights": trained.digest, **{k: m[k] for k in _TOLD if k in m}}
+            for part, (trained, _), m in zip(parts, pairs, manifests, strict=True)
         ],
     }
     defaults = card.defaults if guidance is None else replace(card.defaults, guidance_scale=guidance)
@@ -125,10 +138,10 @@ def _sum(
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
+    found = read_manifest(folder)
+    if found is None:
         raise ValueError(f"{folder} has no manifest.json, so its parent is not known; merge what a run has written")
-    return read_json(path)
+    return found
 
 
 def _origin(manifest: dict[str, Any], folder: Path, parent: Path, digest: str) -> Path:

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from engines.card import read_card
 from engines.catalog import built_in
+from post_train.checkpoint import AVERAGE, checkpoints
 from post_train.merging import Part, merge, part_of
 from post_train.model_parts import load_transformer, model_digests
 from post_train.sft_export import export_transformer
 from tests.command_line import run_rushes
+from tests.post_train.policy.small_grpo import small_grpo, small_run
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -68,6 +70,20 @@ def test_a_part_counts_from_its_own_parent(tmp_path: Path) -> None:
     start, merged = load_file(tuned / WEIGHTS), load_file(tmp_path / "sum" / WEIGHTS)
     for name, value in merged.items():
         torch.testing.assert_close(value.float(), start[name].float() + change[name], atol=2e-3, rtol=2e-3)
+
+
+def test_a_checkpoint_counts_by_its_average(tiny_wan: Path, tmp_path: Path) -> None:
+    """A run's last step is seldom its exported best, and its average is what it would export."""
+    run = small_run(small_grpo(steps=2), tiny_wan, tmp_path / "run")
+    run.train()
+    last = checkpoints(tmp_path / "run")[-1]
+    merge(tiny_wan, [Part(last, 3.0)], tmp_path / "sum", name="sum")
+    start, merged, average = (load_file(p) for p in (tiny_wan / WEIGHTS, tmp_path / "sum" / WEIGHTS, last / AVERAGE))
+    moved = 0.0
+    for name, value in merged.items():
+        torch.testing.assert_close(value, start[name] + 3 * (average[name] - start[name]), atol=1e-6, rtol=1e-5)
+        moved = max(moved, float((value - start[name]).abs().max()))
+    assert moved > 1e-4
 
 
 @pytest.mark.parametrize("other", [{"parent": "0" * 64}, {"parent": "0" * 64, "parent_name": "diorama"}])

@@ -40,9 +40,9 @@ class Changes:
 def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
     """`recipe` as the command line changes it; ValueError for what does not go together."""
     c, policy, loop = changes, recipe.policy, recipe.loop
-    rollouts = replace(
-        policy.rollouts, **_given(prompts=c.prompts_per_rollout, size=c.group, shared_noise=c.shared_noise)
-    )
+    rollouts = replace(policy.rollouts, **_given(prompts=c.prompts_per_rollout, size=c.group))
+    if isinstance(policy.method, DrawnSteps):
+        rollouts = replace(rollouts, **_given(shared_noise=c.shared_noise))
     policy = replace(
         policy, rollouts=rollouts, method=_method(recipe, c), **_given(updates=c.updates, most_forwards=c.most_forwards)
     )
@@ -77,12 +77,12 @@ def _method(recipe: GrpoRecipe, c: Changes) -> Method:
         "--trust": c.trust is not None,
         "--no-rectification": not c.rectification,
         "--no-iso-temporal": not c.iso_temporal,
-        "--shared-noise": bool(c.shared_noise),
     }
     for name, wanted in asked.items():
         if wanted:
             raise ValueError(f"{name} is about drawn steps, and preset {recipe.preset!r} draws none; leave it out")
-    return method if c.kl is None else replace(method, nft=replace(method.nft, reference=c.kl))
+    method = method if c.kl is None else replace(method, nft=replace(method.nft, reference=c.kl))
+    return replace(method, **_given(shared_noise=c.shared_noise))
 
 
 def _trust(region: TrustRegion, c: Changes) -> TrustRegion:

@@ -34,7 +34,10 @@ _Forwards = Annotated[int | None, typer.Option(min=1, help="End after so many ro
 _Kl = Annotated[float | None, typer.Option(min=0, help="Pull to the reference: trust clip or kl, or preset nft.")]
 _SharedNoise = Annotated[
     bool | None,
-    typer.Option(help="A group's films begin with one noise and differ by draws.", show_default="the preset's"),
+    typer.Option(
+        help="A group's films begin with one noise and differ by draws; nft: they are noised alike to be learnt from.",
+        show_default="the preset's",
+    ),
 ]
 _Lora = Annotated[
     int | None,

@@ -35,7 +35,7 @@ class ForwardLearner:
         pairs = [
             (draw, prompt)
             for film, prompt in zip(rolled, prompts, strict=True)
-            for draw in self._noised(film, f"{seed}:film {film.film}")
+            for draw in self._noised(film, f"{seed}:{prompt if self.method.shared_noise else f'film {film.film}'}")
         ]
         old = velocities(self.policy, self.module, self._old, pairs, self.micro_batch)
         reference = velocities(self.policy, self.module, self._reference, pairs, self.micro_batch)

@@ -54,11 +54,16 @@ class DrawnSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardProcess:
-    """DiffusionNFT: `levels` noise levels of each film are learnt from."""
+    """DiffusionNFT: `levels` noise levels of each film are learnt from.
+
+    With `shared_noise` the films of a group are noised alike, to the same levels. A group's advantages sum to zero, so
+    what noise and level alone make of the gradient cancels: it expects the same, with less variance.
+    """
 
     nft: NftRule = field(default_factory=NftRule)
     old: OldPolicy = field(default_factory=OldPolicy)
     levels: int = 2
+    shared_noise: bool = False
 
 
 Method = DrawnSteps | ForwardProcess

@@ -19,13 +19,14 @@ from post_train.grpo_command import curves, grpo
 from post_train.lora import ATTENTION, Lora
 from post_train.policy.collapse import CollapsedPolicyError
 from post_train.policy.curves import read_curve
-from post_train.policy.methods import DrawnSteps
+from post_train.policy.methods import DrawnSteps, ForwardProcess
+from post_train.policy.rollout import RolledOut
 from post_train.policy.task import DriftError
 from post_train.policy.trust import Clip, Divergence, Guard
 from post_train.policy.weights import Weighting
 from post_train.recipes.grpo import PRESETS
 from post_train.rewards.base import RewardError
-from tests.post_train.policy.small_grpo import Measure, brightness, small_grpo, small_run
+from tests.post_train.policy.small_grpo import PROMPTS, Measure, brightness, small_grpo, small_run
 from tests.post_train.run_states import assert_same_state
 
 
@@ -108,6 +109,33 @@ def test_a_replay_that_differs_from_its_rollout_is_refused(
     with pytest.raises(DriftError, match="rollout and replay differ in precision"):
         run.trainer.train(report=_quiet)
     assert not checkpoints(tmp_path / "run")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_films_noised_alike_teach_only_what_tells_them_apart(tiny_wan: Path, tmp_path: Path, shared: bool) -> None:
+    """A film against itself, once good and once bad: no gradient, unless each has a noise of its own.
+
+    Groups are never noised alike.
+    """
+    recipe = small_grpo("nft")
+    method = recipe.policy.method
+    assert isinstance(method, ForwardProcess)
+    policy = replace(recipe.policy, method=replace(method, shared_noise=shared))
+    run = small_run(replace(recipe, policy=policy), tiny_wan, tmp_path / "run")
+    film = torch.randn(run.policy.engine.family.latent_shape(run.policy.sampling.spec))
+    twice, other = (
+        (RolledOut(film=i, latents=film, draws=()) for i in (0, 1)),
+        RolledOut(film=2, latents=film, draws=()),
+    )
+    items = run.task.learner.items([*twice, other], [PROMPTS[0], PROMPTS[0], PROMPTS[1]], seed="any")
+    noises = [i.draw.before - i.draw.after for i in items]
+    assert torch.equal(noises[0], noises[2]) == shared
+    assert not torch.equal(noises[0], noises[4])
+    for item in items[:4]:
+        said = torch.tensor([1.0 if item.draw.film == 0 else -1.0])
+        run.task.learner.learn([item], said).losses.sum().backward()
+    slope = [p.grad.abs().max() for p in run.module.parameters() if p.grad is not None]
+    assert (float(max(slope)) < 1e-5) == shared
 
 
 def _sometimes_nan(frames: NDArray[np.uint8]) -> float:
@@ -252,7 +280,6 @@ def test_another_run_is_not_gone_on_with(tiny_wan: Path, tmp_path: Path) -> None
         ({"recipe": "magic"}, "recipe 'magic' is unknown"),
         ({"trust": "magic"}, "trust region 'magic' is unknown"),
         ({"preset": "nft", "trust": "guard"}, "--trust is about drawn steps"),
-        ({"preset": "nft", "shared_noise": True}, "--shared-noise is about drawn steps"),
         ({"trust": "guard", "kl": 0.1}, "--kl goes with --trust clip or kl"),
         ({"preset": "flow", "rectification": False}, "no rectification to leave out"),
         ({"preset": "mix", "iso_temporal": False}, "does not draw one step a film"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from post_train.lora import ATTENTION, Lora
 from post_train.policy.methods import DrawnSteps, Method
 from post_train.policy.selectors import OneStep
+from post_train.policy.steps import StepRule
 from post_train.policy.trust import Clip, TrustRegion
 from post_train.policy.weights import Weighting
-from post_train.recipes.grpo import TRUST, GrpoRecipe
+from post_train.recipes.grpo import RULES, TRUST, GrpoRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Changes:
     updates: int | None
     sampling_steps: int | None
     guidance: float | None
+    rule: str | None
+    extremes: int | None
     trust: str | None
     kl: float | None
     lora: int | None
@@ -40,11 +44,18 @@ class Changes:
 def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
     """`recipe` as the command line changes it; ValueError for what does not go together."""
     c, policy, loop = changes, recipe.policy, recipe.loop
+    for name in ("learning_rate", "kl", "guidance", "checkpoint_minutes"):
+        if not math.isfinite(getattr(c, name) or 0.0):
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(c, name)}; give a finite number")
     rollouts = replace(policy.rollouts, **_given(prompts=c.prompts_per_rollout, size=c.group))
     if isinstance(policy.method, DrawnSteps):
         rollouts = replace(rollouts, **_given(shared_noise=c.shared_noise))
     policy = replace(
-        policy, rollouts=rollouts, method=_method(recipe, c), **_given(updates=c.updates, most_forwards=c.most_forwards)
+        policy,
+        rollouts=rollouts,
+        method=_method(recipe, c),
+        advantage=replace(policy.advantage, **_given(extremes=c.extremes)),
+        **_given(updates=c.updates, most_forwards=c.most_forwards),
     )
     validation = replace(recipe.validation, **_given(every=c.validate_every, prompts=c.validation_count))
     steps = c.steps or loop.steps
@@ -70,10 +81,11 @@ def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
 def _method(recipe: GrpoRecipe, c: Changes) -> Method:
     method = recipe.policy.method
     if isinstance(method, DrawnSteps):
-        method = replace(method, trust=_trust(method.trust, c))
+        method = replace(method, trust=_trust(method.trust, c), rule=_rule(method.rule, c.rule))
         method = method if c.rectification else _without_rectification(method, recipe.preset)
         return method if c.iso_temporal else _without_groups_of_one_step(method, recipe.preset)
     asked = {
+        "--rule": c.rule is not None,
         "--trust": c.trust is not None,
         "--no-rectification": not c.rectification,
         "--no-iso-temporal": not c.iso_temporal,
@@ -83,6 +95,14 @@ def _method(recipe: GrpoRecipe, c: Changes) -> Method:
             raise ValueError(f"{name} is about drawn steps, and preset {recipe.preset!r} draws none; leave it out")
     method = method if c.kl is None else replace(method, nft=replace(method.nft, reference=c.kl))
     return replace(method, **_given(shared_noise=c.shared_noise))
+
+
+def _rule(rule: StepRule, name: str | None) -> StepRule:
+    if name is None:
+        return rule
+    if name not in RULES:
+        raise ValueError(f"rule {name!r} is unknown; choose one of {', '.join(RULES)}")
+    return RULES[name]
 
 
 def _trust(region: TrustRegion, c: Changes) -> TrustRegion:

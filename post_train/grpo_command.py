@@ -27,6 +27,13 @@ _Validating = Annotated[
     typer.Option("--validate-by", help="A scorer's address, or validation for our judge that validates."),
 ]
 _Out = Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE-PRESET")]
+_Rule = Annotated[
+    str | None, typer.Option(help="linear, flow, constant, cps or integrated.", show_default="the preset's")
+]
+_Extremes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Learn from so many best and worst films of a group.", show_default="from all"),
+]
 _Trust = Annotated[
     str | None, typer.Option(help="clip, kl, dual-kl, guard or divergence.", show_default="the preset's")
 ]
@@ -64,6 +71,8 @@ def grpo(
     updates: Annotated[int | None, typer.Option(min=1, help="Optimizer steps a rollout.")] = None,
     sampling_steps: Annotated[int | None, typer.Option(min=2, help="Denoising steps of a rollout.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Of rollouts; 1 for none.")] = None,
+    rule: _Rule = None,
+    extremes: _Extremes = None,
     trust: _Trust = None,
     kl: _Kl = None,
     lora: _Lora = None,
@@ -85,6 +94,8 @@ def grpo(
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine, sharding the model by FSDP2.")] = 1,
 ) -> None:
     """Let a model learn from its own films by rewards: Flash-GRPO and its rivals as presets, resumably."""
+    if math.isnan(minutes):
+        raise ValueError("--minutes is nan; give a number")
     announce_threads(threads)
     from post_train.grpo_changes import Changes, changed  # noqa: PLC0415  when called
 
@@ -137,7 +148,7 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
 
     from engines.catalog import find_model  # noqa: PLC0415
     from post_train.distributed import leave_ranks, start_ranks  # noqa: PLC0415
-    from post_train.grpo_rewards import panel_of, validating_rewards  # noqa: PLC0415
+    from post_train.grpo_rewards import check_apart, panel_of, validating_rewards  # noqa: PLC0415
     from post_train.grpo_run import Audience, GrpoOptions, GrpoRun  # noqa: PLC0415
     from post_train.model_parts import trainable_card  # noqa: PLC0415
     from post_train.policy.panel import let_go  # noqa: PLC0415
@@ -163,6 +174,7 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
     )
     ranks = start_ranks(torch.device("cuda" if cuda else "cpu"))
     try:
+        check_apart(panel, audience.validating)
         run = GrpoRun(recipe, options, model=parent, prompts=texts, audience=audience, ranks=ranks, report=tell)
         run.report(run.effective_batch())
         run.train()

@@ -14,9 +14,9 @@ OURS = ("ta", "mq", "vq")
 
 
 def weighted(word: str) -> tuple[str, float]:
-    """A reward's name or address, and the weight behind its last `=`; 1 where there is none."""
+    """A reward's name or address, and the weight behind its last `=`; 1 where there is none, or where it asks."""
     name, sign, number = word.rpartition("=")
-    if not sign:
+    if not sign or "?" in name:
         return word, 1.0
     try:
         weight = float(number)
@@ -46,6 +46,24 @@ def validating_rewards(words: Sequence[str]) -> list[Reward]:
             "the held-out judge chooses nothing, and the one that rewards must not choose; use validation or an address"
         )
     return [_remote(word) for word in words]
+
+
+def check_apart(panel: Panel, validating: Sequence[Reward]) -> None:
+    """ValueError where a reward chooses by what it taught, or the held-out judge does either, whatever it is called."""
+    learnt = {seat.reward.digest: seat.reward.name for seat in panel.seats}
+    for reward in validating:
+        if reward.digest in learnt:
+            raise ValueError(f"{reward.name} rewards and validates; what is learnt by must not choose, name another")
+    dimensions = [reward.dimension for reward in validating]
+    twice = next((d for d in dimensions if dimensions.count(d) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two rewards validate {twice.value}; name one a dimension")
+    everyone = [*(seat.reward for seat in panel.seats), *validating]
+    far = [reward for reward in everyone if isinstance(reward, RemoteReward)]
+    kept_out = {reward.digest for reward in load_judges("held_out").rewards} if far else set()
+    for reward in far:
+        if reward.digest in kept_out:
+            raise ValueError(f"{reward.name} is the held-out judge, by which nothing is learnt or chosen; name another")
 
 
 def _remote(address: str) -> Reward:

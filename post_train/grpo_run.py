@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -90,7 +92,7 @@ class GrpoRun:
             audience.validating,
             audience.validation_prompts,
             ranks=ranks,
-            forwards=lambda: self.policy.forwards * ranks.count,
+            forwards=lambda: self.task.spent,
             keep_best=self._keep_best,
             report=self.report,
         )
@@ -120,7 +122,6 @@ class GrpoRun:
         if self.trainer.step == 0:
             self.trainer.sample()  # what training is to better
         self.trainer.train(minutes=self.options.minutes, report=self.report)
-        self.trainer.sample()  # the end, where it is not on the schedule
         best = self.validator.best
         if best is not None:
             self.report(
@@ -135,8 +136,9 @@ class GrpoRun:
             f"{self.recipe.preset}: {p.rollouts.prompts} prompts x {p.rollouts.size} films = {films} a rollout, "
             f"in {p.updates} update{'s' * (p.updates > 1)}, on {self.ranks.count} rank{'s' * (self.ranks.count > 1)}"
         )
-        if self.recipe.floor is not None and films < self.recipe.floor:
-            told += f"; fewer than the {self.recipe.floor} of its smallest published success, gains may drown in noise"
+        an_update, floor = films // p.updates, self.recipe.floor
+        if floor is not None and an_update < floor:
+            told += f"; {an_update} an update, and its smallest published success had {floor}: gains may drown in noise"
         return told
 
     def _transformer(self) -> WanTransformer3DModel:
@@ -228,14 +230,22 @@ class GrpoRun:
                 "version": self.prompts.version,
             },
             "rewards": self.audience.panel.digests,
+            "validated_by": self._validated_by(),
             "seed": recipe.loop.seed,
             "precision": self.options.precision,
             "ranks": self.ranks.count,
         }
 
+    def _validated_by(self) -> dict[str, Any]:
+        texts = list(self.audience.validation_prompts)
+        judges = [f"{reward.name} {reward.digest}" for reward in self.audience.validating]
+        return {"judges": judges, "prompts": hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]}
+
     def _identity(self) -> str:
+        validated = json.dumps(self.manifest["validated_by"], sort_keys=True)
         rewards = " ".join(self.audience.panel.digests)
-        return recipe_hash(_Identity(self._recipe_hash, self.digests.whole, self.prompts.version, rewards))
+        content = (self._recipe_hash, self.digests.whole, self.prompts.version, rewards, validated)
+        return recipe_hash(_Content([*content, self.options.precision]))
 
     @property
     def _recipe_hash(self) -> str:
@@ -250,6 +260,9 @@ class GrpoRun:
                 "parent model": lambda m: m["parent"],
                 "prompts": lambda m: m["data"]["version"],
                 "rewards": lambda m: " ".join(m["rewards"]),
+                "validating judge": lambda m: " ".join(m["validated_by"]["judges"]),
+                "validation prompts": lambda m: m["validated_by"]["prompts"],
+                "precision": lambda m: m["precision"],
             },
             shown=40,
         )
@@ -258,14 +271,6 @@ class GrpoRun:
 @dataclass(frozen=True, slots=True)
 class _Content:
     content: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    recipe: str
-    parent: str
-    prompts: str
-    rewards: str
 
 
 def described(value: Any) -> Any:

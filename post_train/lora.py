@@ -48,7 +48,7 @@ class TrainedOnly(nn.Module):
 
 
 def add_lora(transformer: WanTransformer3DModel, lora: Lora) -> None:
-    """Puts an adapter beside the projections that it names; all other weights are frozen from then on.
+    """Puts an adapter in fp32 beside the projections that it names; all other weights are frozen from then on.
 
     B begins at zero, so the model is at first what it was; A is drawn from torch's global generator.
     """
@@ -61,6 +61,10 @@ def add_lora(transformer: WanTransformer3DModel, lora: Lora) -> None:
             init_lora_weights="gaussian",
         )
     )
+    # Beside a model in bf16 it would be in bf16, too coarse for small updates to move it.
+    for parameter in transformer.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def merge_lora(transformer: WanTransformer3DModel) -> None:

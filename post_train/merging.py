@@ -94,10 +94,12 @@ def merge(parent: Path, parts: Sequence[Part], folder: Path, *, name: str, guida
     """Writes `folder` anew: `parent` under another name, with the parts' differences from their parents added.
 
     `guidance` becomes what a request gets that asks for none. Returns the root mean square change of a weight.
-    ValueError for a part that has no manifest, whose parent isn't here as it was, or whose weights are others.
+    ValueError for a part that has no manifest, whose parent isn't here as it was, or whose weights are others; and for
+    a `folder` that holds anything but an earlier merge.
     """
     if not parts:
         raise ValueError("there is nothing to merge; name at least one FOLDER=SHARE")
+    _check_free(folder, [parent, *(part.folder for part in parts)])
     card = trainable_card(parent)
     digest = model_digests(parent).whole
     manifests = [_manifest(part.folder) for part in parts]
@@ -120,6 +122,14 @@ def merge(parent: Path, parts: Sequence[Part], folder: Path, *, name: str, guida
     readme = _README.format(name=name, parent_name=card.name, count=len(parts), s="s" * (len(parts) > 1))
     write_model(folder, parent, weights, replace(card, name=name, defaults=defaults), manifest, readme=readme)
     return moved
+
+
+def _check_free(folder: Path, sources: Sequence[Path]) -> None:
+    """Writing anew removes what was there, which must be no more than what this command has written before."""
+    if any(source.resolve().is_relative_to(folder.resolve()) for source in sources):
+        raise ValueError(f"{folder} is or holds a model that is merged; write to another folder")
+    if folder.exists() and any(folder.iterdir()) and (read_manifest(folder) or {}).get("recipe") != "merge":
+        raise ValueError(f"{folder} is no earlier merge and not empty; write to another folder")
 
 
 def _sum(

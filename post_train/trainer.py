@@ -243,15 +243,23 @@ class Trainer:
                 report(self._log(time.monotonic() - started))
             if self.step % self.config.sample_every == 0:
                 self.sample()
-            if self._at_rest and self.ranks.agreed(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
+            if self._over or not self._at_rest:
+                continue
+            if self.ranks.agreed(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
                 self.save()
                 saved = time.monotonic()
+        if self._over and isinstance(self.task, RememberingTask):
+            self.sample()  # the end is looked at whatever the schedule, and remembered
         if self._at_rest:
             self.save()
 
     @property
     def _at_rest(self) -> bool:
         return not isinstance(self.task, RememberingTask) or self.task.at_rest
+
+    @property
+    def _over(self) -> bool:
+        return self.step >= self.config.steps or self._finished
 
     @property
     def _finished(self) -> bool:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, jaxtyped
 from numpy.typing import NDArray
 
 _ALIKE = 1e-6
-"""A group whose rewards deviate by less says nothing: its advantages would be rounding errors."""
+"""A group whose rewards deviate by less, or by less a unit of their size, says nothing: that is rounding in fp32."""
 
 
 class Mixing(StrEnum):
@@ -64,13 +64,13 @@ def advantages(
         raise ValueError("a reward is not finite; a run must stop before it comes here")
     wide = rewards.astype(np.float64)
     total = wide @ weights
-    alike = total.std(axis=1) < _ALIKE
+    alike = total.std(axis=1) < _rounding(total)
     if rule.mixing is Mixing.SUM:
         values = _normalised(total, rule.deviation)
     else:
         each = [_normalised(wide[:, :, k], rule.deviation) for k in range(wide.shape[2])]
         values = np.stack(each, axis=-1) @ weights
-        alike &= (wide.std(axis=1) < _ALIKE).all(axis=1)
+        alike &= (wide.std(axis=1) < _rounding(wide)).all(axis=1)
     values = np.clip(values, -rule.clip, rule.clip)
     kept = np.repeat(~alike[:, None], rewards.shape[1], axis=1) & _extreme(values, rule.extremes)
     return Advantages(values=np.where(alike[:, None], 0.0, values), kept=kept, dropped=int(alike.sum()))
@@ -78,8 +78,14 @@ def advantages(
 
 def _normalised(values_PG: NDArray[np.float64], over: Deviation) -> NDArray[np.float64]:
     centred = values_PG - values_PG.mean(axis=1, keepdims=True)
-    spread = values_PG.std(axis=1, keepdims=True) if over is Deviation.GROUP else np.array([[values_PG.std()]])
-    return np.where(spread < _ALIKE, 0.0, centred / np.maximum(spread, _ALIKE))
+    own, least = values_PG.std(axis=1, keepdims=True), _rounding(values_PG)[:, None]
+    spread = own if over is Deviation.GROUP else np.array([[values_PG.std()]])
+    return np.where(own < least, 0.0, centred / np.maximum(spread, least))
+
+
+def _rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The deviation within groups (axis 1) up to which values are alike."""
+    return _ALIKE * np.maximum(1.0, np.abs(values).max(axis=1))
 
 
 def _extreme(values_PG: NDArray[np.float64], count: int | None) -> Bool[np.ndarray, "P G"]:

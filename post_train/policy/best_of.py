@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -117,7 +118,7 @@ def _choose(
     ]
     panel.submit(films)
     rewards = matrix(panel.collect()).reshape(len(numbered), count, len(panel.seats))
-    found = advantages(rewards, panel.weights, AdvantageRule())
+    found = advantages(rewards, panel.weights, AdvantageRule(clip=math.inf))
     for at, (index, prompt) in enumerate(numbered):
         best = int(found.values[at].argmax())
         file = f"film-{index:06d}{SUFFIX}"

@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,20 @@ from post_train.policy.equal_score import Rise, cost_ratio
 from post_train.policy.panel import NOVELTY
 
 _DPI = 110
+_NO_METHOD = {
+    *("name", "preset", "seed", "steps", "warmup_steps", "decay_steps", "checkpoint_minutes", "sample_every"),
+    *("log_every", "validation", "most_forwards", "floor"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One run: its arm (what it varies), seed, and its looks, oldest first."""
+    """One run: its arm (what it varies), seed, looks, oldest first, and its recipe's settings by their paths."""
 
     arm: str
     seed: int
     looks: tuple[dict[str, Any], ...]
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> dict[str, Any]:
@@ -60,7 +65,8 @@ def read_curve(run: Path, *, most_forwards: float = math.inf) -> Curve:
         raise ValueError(f"{run} is no run of policy optimisation that was validated; name its folder")
     looks = [json.loads(line) for line in log.read_text().splitlines()]
     kept = tuple(look for look in looks if look["forwards"] <= most_forwards)
-    return Curve(arm=_arm(manifest), seed=manifest["seed"], looks=kept)
+    settings = _settings(manifest["recipe_content"])
+    return Curve(arm=_arm(manifest), seed=manifest["seed"], looks=kept, settings=settings)
 
 
 def _arm(manifest: dict[str, Any]) -> str:
@@ -74,12 +80,35 @@ def _arm(manifest: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _settings(content: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """A recipe flattened, without what makes no other method of it: seed, length, and how it is looked at."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        path = f"{above}{key}"
+        if isinstance(value, dict) and key != "validation":
+            found |= _settings(value, f"{path}.")
+        elif path.rsplit(".", maxsplit=1)[-1] not in _NO_METHOD:
+            found[path] = value
+    return found
+
+
+def _told_apart(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves, arms named by what differs in them: seeds of one arm are pooled, and must be of one method."""
+    named = []
+    for curve in curves:
+        alike = [other.settings for other in curves if other.arm == curve.arm]
+        differ = [k for k, v in curve.settings.items() if any(k in other and other[k] != v for other in alike)]
+        named.append(replace(curve, arm=", ".join([curve.arm, *(f"{k} {curve.settings[k]}" for k in differ)])))
+    return named
+
+
 def write_curves(runs: Sequence[Path], folder: Path, *, most_forwards: float = math.inf) -> str:
     """Writes `curves.png` and `curves.md` of runs into `folder`; returns the text.
 
     Looks behind more than `most_forwards` rows are left out: runs of other lengths compare at equal cost.
     """
-    curves = sorted((read_curve(run, most_forwards=most_forwards) for run in runs), key=lambda c: (c.arm, c.seed))
+    read = _told_apart([read_curve(run, most_forwards=most_forwards) for run in runs])
+    curves = sorted(read, key=lambda c: (c.arm, c.seed))
     _draw(curves, folder / "curves.png")
     text = table(curves) + "\n" + costs(curves)
     write_whole(folder / "curves.md", text.encode())

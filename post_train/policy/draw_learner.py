@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +25,6 @@ class DrawLearner:
         self._reference = copied(module)
         self._anchor = copied(module) if method.trust.anchor_every is not None else None
         self._norms = StepNorms()
-
-    @property
-    def measures_norms(self) -> bool:
-        return self.method.weighting is Weighting.EQUALISED
 
     def begin(self, rollout: int) -> None:
         every = self.method.trust.anchor_every
@@ -76,10 +72,26 @@ class DrawLearner:
             "apart": self.method.trust.apart(moves.log_ratio, moves.from_drawing, gaussian.deviation),
             "held": verdict.held.float(),
         }
-        return Learnt(losses=verdict.losses, figures={k: v.detach() for k, v in figures.items()})
+        return Learnt(
+            losses=verdict.losses,
+            figures={k: v.detach() for k, v in figures.items()},
+            slopes=self._slopes(verdict.losses, now.velocity),
+        )
 
-    def saw(self, index: int, norm: float) -> None:
-        self._norms.take(index, norm)
+    def _slopes(self, losses: Tensor, velocity: Tensor) -> Tensor | None:
+        """Norms [B] of each loss's gradient, before any weight.
+
+        By the velocity [B, C, T, H, W], where it takes no backward pass through the model, and where it is there at
+        all: gradients of weights that are cut among ranks are sums over all of them, whatever steps theirs were of.
+        """
+        if self.method.weighting is not Weighting.EQUALISED:
+            return None
+        (slope,) = torch.autograd.grad(losses.sum(), velocity, retain_graph=True)
+        return slope.flatten(1).norm(dim=1)
+
+    def saw(self, slopes: Mapping[int, float]) -> None:
+        for step, norm in slopes.items():
+            self._norms.take(step, norm)
 
     def state(self) -> tuple[Weights, dict[str, Any]]:
         tensors = {f"anchor.{n}": v for n, v in (self._anchor or {}).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,6 @@ class ForwardLearner:
         self.method, self.policy, self.module, self.micro_batch = method, policy, module, micro_batch
         self._reference, self._old = copied(module), copied(module)
 
-    measures_norms = False
     figures = ("from_reference", "from_old")
 
     def begin(self, rollout: int) -> Weights:
@@ -84,8 +83,8 @@ class ForwardLearner:
         }
         return Learnt(losses=losses, figures=figures)
 
-    def saw(self, index: int, norm: float) -> None:
-        """Not asked for."""
+    def saw(self, slopes: Mapping[int, float]) -> None:
+        """Levels are not weighed."""
 
     def state(self) -> tuple[Weights, dict[str, Any]]:
         return {f"old.{n}": v for n, v in self._old.items()}, {}

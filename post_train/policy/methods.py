@@ -5,7 +5,7 @@ Legend: B items of one noise level.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,10 +36,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
-    """The loss of each item [B], and figures of each [B] to be averaged."""
+    """The loss of each item [B], and figures of each [B] to be averaged.
+
+    `slopes` [B], where a learner weighs steps by them, are the norms of the losses' gradients by the velocities.
+    """
 
     losses: Tensor
     figures: dict[str, Tensor]
+    slopes: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +97,8 @@ class Learner(Protocol):
         """The losses of items of one step, with gradients."""
         ...
 
-    def saw(self, index: int, norm: float) -> None:
-        """The gradient norm that a step's items had in one part of an update."""
-        ...
-
-    @property
-    def measures_norms(self) -> bool:
-        """Whether `saw` is to be told."""
+    def saw(self, slopes: Mapping[int, float]) -> None:
+        """The mean slope that each step's items had in an update, over all ranks."""
         ...
 
     def state(self) -> tuple[Weights, dict[str, Any]]:

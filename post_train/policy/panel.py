@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from post_train.rewards.base import Dimension, Film, Reward, Score, scored
+from post_train.rewards.base import Film, Reward, Score, scored
 from post_train.rewards.remote import RemoteReward
 
 NOVELTY = "novelty"
@@ -57,8 +57,10 @@ class Panel:
         return told + [f"{NOVELTY} x {self.novelty:g}"] * (self.novelty > 0)
 
     @property
-    def dimensions(self) -> list[Dimension]:
-        return [seat.reward.dimension for seat in self.seats]
+    def columns(self) -> list[str]:
+        """What the log calls each reward: by its dimension, and by its place where there are several of it."""
+        seen = [f"reward_{seat.reward.dimension.value}" for seat in self.seats]
+        return [name if seen.count(name) == 1 else f"{name}_{at}" for at, name in enumerate(seen)]
 
     def submit(self, films: Sequence[Film]) -> None:
         """Hands films in; returns at once."""

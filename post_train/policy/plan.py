@@ -101,9 +101,9 @@ def check_groups(plan: RolloutPlan, *, shared_steps: bool) -> None:
 
 def check_ranks_agree(plan: RolloutPlan, ranks: Ranks) -> None:
     """MismatchedGroupError when another rank is about to make other films: a group may lie on several ranks."""
-    number = int.from_bytes(hashlib.sha256(repr(plan).encode()).digest()[:6], "big")
-    (mean,) = ranks.mean([float(number)])
-    if mean != float(number):
+    number = int.from_bytes(hashlib.sha256(repr(plan).encode()).digest()[:7], "big")
+    greatest, least = ranks.most(number), -ranks.most(-number)
+    if greatest != least:
         raise MismatchedGroupError(
             "ranks have planned different rollouts; start all of them with the same recipe, prompts and seed"
         )

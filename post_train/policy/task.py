@@ -5,6 +5,7 @@ Legend: P prompts of a rollout, G films of each, K rewards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,9 @@ from post_train.policy.plan import RolloutPlan, Rollouts, check_ranks_agree, pla
 from post_train.policy.rollout import Policy, RolledOut
 from post_train.policy.selectors import OneStep
 from post_train.policy.snapshots import Weights, swapped
+from post_train.policy.weights import Slopes
 from post_train.rewards.base import Film, Score
 
-_CHECKED = 16  # draws that the check at a run's start replays
 _FORWARD = OneStep(share=1.0)  # on the forward process nothing draws; a plan wants a choice all the same
 
 
@@ -64,6 +65,11 @@ class PolicyConfig:
             )
         if self.rollouts.size < 2:
             raise ValueError(f"a group of {self.rollouts.size} has nothing to compare; choose 2 films or more")
+        few = self.advantage.extremes
+        if few is not None and 2 * few >= self.rollouts.size:
+            raise ValueError(
+                f"the best and worst {few} are all of a group of {self.rollouts.size}; choose fewer, or larger groups"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +125,9 @@ class PolicyTask:
         )
         self._experience: Experience | None = None
         self._done = 0
-        self._checked = False
+        self._checked = not isinstance(method, DrawnSteps)  # the ratio before any update, which must be one
+        self.spent = self._spent_before = 0
+        """Rows computed by all ranks until the last update, those with gradients thrice."""
 
     @property
     def at_rest(self) -> bool:
@@ -128,8 +136,7 @@ class PolicyTask:
     @property
     def finished(self) -> bool:
         most = self.config.most_forwards
-        spent = most is not None and self.policy.forwards * self.ranks.count >= most
-        return self.at_rest and (spent or self.validation.finished)
+        return self.at_rest and ((most is not None and self.spent >= most) or self.validation.finished)
 
     def optimizer(self, lr: float) -> Optimizer:
         trained = list(self.module.parameters())
@@ -149,18 +156,20 @@ class PolicyTask:
         number, part = divmod(step - 1, self.config.updates)
         if part == 0 or self._experience is None:
             self._experience = self._rolled_out(number, step)
-            self._check_drift(self._experience)
         yield from self._parts(self._experience, part)
+        (mean,) = self.ranks.mean([float(self.policy.forwards)])
+        self.spent = self._spent_before + round(mean * self.ranks.count)
         self._done = step
 
     def state(self) -> tuple[Weights, dict[str, Any]]:
         tensors, facts = self.learner.state()
-        remembered = {"learner": facts, "forwards": self.policy.forwards, "validation": self.validation.state()}
+        remembered = {"learner": facts, "forwards": self.spent, "validation": self.validation.state()}
         return tensors, remembered | {"done": self._done}
 
     def restore(self, tensors: Weights, facts: dict[str, Any]) -> None:
         self.learner.restore(tensors, facts["learner"])
-        self.policy.forwards, self._done = facts["forwards"], facts["done"]
+        self.spent = self._spent_before = facts["forwards"]
+        self._done = facts["done"]
         self.validation.restore(facts["validation"])
 
     def _rolled_out(self, number: int, step: int) -> Experience:
@@ -226,22 +235,14 @@ class PolicyTask:
         frozen, flat = self.ranks.mean([frozen_share(films), flat_share(films)])
         check_alive(frozen, flat, step=step)
 
-    def _check_drift(self, experience: Experience) -> None:
+    def _check_drift(self, worst: float) -> None:
         """Once a run: the policy must give its draws the probabilities that they were drawn with."""
         method = self.config.method
         if self._checked or not isinstance(method, DrawnSteps):
             return
         self._checked = True
-        worst, spent = 0.0, self.policy.forwards
-        some = experience.items[:_CHECKED]
-        with torch.no_grad():
-            parts, _ = self._padded(by_step([item.draw.index for item in some], self.config.micro_batch))
-            for places in parts:
-                learnt = self.learner.learn([some[p] for p in places], torch.zeros(len(places), device=self._device))
-                worst = max(worst, float(learnt.figures["apart"].max()))
-        self.policy.forwards = spent  # a run that is stopped and checked again has not cost more
         allowed = self.config.drift_share * method.trust.clip_range
-        if self.ranks.most(int(worst > allowed)):
+        if self.ranks.most(int(not worst <= allowed)):
             raise DriftError(
                 f"before any update the ratio is off by {worst:.2e}, and the trust region's range is "
                 f"{method.trust.clip_range:.2e} (allowed: {allowed:.2e}): rollout and replay differ in precision, "
@@ -261,7 +262,8 @@ class PolicyTask:
         parts, real = self._padded(by_step([item.draw.index for item in own], self.config.micro_batch))
         # Without any of its own a rank computes one that counts nothing, while others compute theirs.
         own = own or list(experience.items[:1])
-        figures = {k: v / max(1, len(parts)) for k, v in experience.figures.items()}
+        figures = {k: v / len(parts) for k, v in experience.figures.items()}
+        worst, slopes = 0.0, Slopes()
         for at, places in enumerate(parts):
             items = [own[p] for p in places]
             counted = [factors[i.draw.film, i.draw.index] if at < real else 0.0 for i in items]
@@ -269,15 +271,16 @@ class PolicyTask:
             learnt = self.learner.learn(items, advantage)
             weights = torch.tensor(counted, dtype=torch.float32, device=self._device)
             # FSDP averages gradients over ranks, so that a rank's share is of the mean over all.
-            share = self.ranks.count / len(indices)
+            share = self.ranks.count / max(1, len(indices))
             loss = (learnt.losses * weights).sum() * share
-            if self.learner.measures_norms and at < real:
-                self.learner.saw(items[0].draw.index, self._gradient_norm(loss))
+            if at < real and learnt.slopes is not None:
+                slopes.take(items[0].draw.index, learnt.slopes.tolist())
+            if not self._checked:
+                worst = max(worst, float(learnt.figures["apart"].max().nan_to_num(nan=math.inf)))
             told = {k: v.sum() * share * (at < real) for k, v in learnt.figures.items()}
             yield loss, {**told, **figures}
-        if not parts:
-            zero = sum(p.sum() for p in self.module.parameters()) * 0.0
-            yield torch.as_tensor(zero), {**dict.fromkeys(self.learner.figures, 0.0), **experience.figures}
+        self._check_drift(worst)
+        self.learner.saw(slopes.means(self.ranks, len(self.policy.sigmas) - 1))
 
     def _learnt_indices(
         self, plan: RolloutPlan, experience: Experience, wanted: Sequence[bool]
@@ -290,22 +293,16 @@ class PolicyTask:
         return [(film, index) for film, index in everywhere if wanted[film]]
 
     def _padded(self, parts: list[list[int]]) -> tuple[list[list[int]], int]:
-        """As many parts on every rank, for each waits for the others in every call of the model.
+        """As many parts on every rank, at least one, for each waits for the others in every call of the model.
 
         And how many of them are this rank's own; the rest count nothing.
         """
-        most = self.ranks.most(len(parts))
+        most = max(1, self.ranks.most(len(parts)))
         return [*parts, *(parts[-1:] or [[0]]) * (most - len(parts))], len(parts)
-
-    def _gradient_norm(self, loss: Tensor) -> float:
-        """Of the last weight matrix alone: a part's whole gradient would cost a second backward pass."""
-        last = [p for p in self.module.parameters() if p.ndim >= 2][-1]
-        (gradient,) = torch.autograd.grad(loss, last, retain_graph=True)
-        return float(gradient.norm())
 
     def _figures(self, rewards: NDArray[np.float32], scores: Sequence[Sequence[Score]]) -> dict[str, float]:
         """Means of all ranks' rewards, and of what judges told of motion beside their scores."""
-        names = [f"reward_{d.value}" for d in self.panel.dimensions]
+        names = self.panel.columns
         told = dict(zip(names, rewards.mean(axis=0).tolist(), strict=True))
         moving = [score.parts["dynamic_degree"] for row in scores for score in row if "dynamic_degree" in score.parts]
         if moving:

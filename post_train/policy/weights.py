@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from post_train.distributed import Ranks
+
 
 class Weighting(StrEnum):
     """`rectified`: temporal gradient rectification (arXiv 2605.15980); `equalised`: by measured gradients (SAGE)."""
@@ -38,6 +40,23 @@ def averaging_one(weights: Sequence[float]) -> list[float]:
     found = [w / mean for w in weights]
     assert abs(sum(found) / len(found) - 1) < 1e-9
     return found
+
+
+class Slopes:
+    """The gradient norms of one update's items, by their steps."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, list[float]] = {}
+
+    def take(self, step: int, norms: Sequence[float]) -> None:
+        """Counts the norms of some items of a step in."""
+        self._seen.setdefault(step, []).extend(norms)
+
+    def means(self, ranks: Ranks, steps: int) -> dict[int, float]:
+        """The mean norm of each step of a schedule of `steps` that any rank has seen, the same on all."""
+        rows = [[sum(self._seen.get(s, [])), float(len(self._seen.get(s, [])))] for s in range(steps)]
+        flat = ranks.mean([value for row in rows for value in row])
+        return {s: flat[2 * s] / flat[2 * s + 1] for s in range(steps) if flat[2 * s + 1] > 0}
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ A preset is a rule that draws, a choice of steps, what they count and a trust re
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from post_train.lora import ATTENTION, Lora
@@ -15,7 +15,7 @@ from post_train.policy.forward_process import NftRule, OldPolicy
 from post_train.policy.methods import DrawnSteps, ForwardProcess, Method
 from post_train.policy.plan import Rollouts
 from post_train.policy.selectors import EveryStep, OneStep, RandomShare, SlidingWindow
-from post_train.policy.steps import ConstantStd, FlowStd, IntegratedFlow, LinearStd
+from post_train.policy.steps import CoefficientsPreserving, ConstantStd, FlowStd, IntegratedFlow, LinearStd, StepRule
 from post_train.policy.task import PolicyConfig
 from post_train.policy.trust import Clip, Divergence, DualKl, Guard, TrustRegion
 from post_train.policy.validation import ValidationConfig
@@ -55,10 +55,13 @@ def flow() -> Preset:
 
 
 def dance() -> Preset:
-    """DanceGRPO (arXiv 2505.07818): constant std, 60 % of the steps, the best and worst of a group of one noise."""
+    """DanceGRPO (arXiv 2505.07818): constant std, 60 % of the steps, groups of one noise.
+
+    Of its groups of 24 the best and worst 4 are learnt from; recipes here have groups of 8 and leave none out.
+    """
     return Preset(
         method=DrawnSteps(rule=ConstantStd(), selector=RandomShare(), weighting=Weighting.EQUAL, trust=Clip(1e-4)),
-        advantage=AdvantageRule(mixing=Mixing.EACH, deviation=Deviation.GROUP, extremes=4),
+        advantage=AdvantageRule(mixing=Mixing.EACH, deviation=Deviation.GROUP),
         floor=32 * 24,
         shared_noise=True,
     )
@@ -100,6 +103,13 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "mix": mix,
     "sage": sage,
     "nft": nft,
+}
+RULES: dict[str, StepRule] = {
+    "linear": LinearStd(),
+    "flow": FlowStd(),
+    "constant": ConstantStd(),
+    "cps": CoefficientsPreserving(),
+    "integrated": IntegratedFlow(),
 }
 TRUST: dict[str, TrustRegion] = {
     "clip": Clip(),
@@ -143,7 +153,7 @@ def diorama_grpo(preset: str = "flash") -> GrpoRecipe:
             grad_clip=1.0,
             ema_decay=0.9,
             checkpoint_minutes=4,
-            sample_every=5,
+            sample_every=6,
             log_every=1,
         ),
         policy=PolicyConfig(
@@ -152,7 +162,7 @@ def diorama_grpo(preset: str = "flash") -> GrpoRecipe:
             advantage=chosen.advantage,
             updates=2,
         ),
-        validation=ValidationConfig(every=5),
+        validation=ValidationConfig(every=6),
         sampling_steps=8,
         guidance=1.0,
         lora=None,
@@ -165,7 +175,6 @@ def diorama_grpo(preset: str = "flash") -> GrpoRecipe:
 def wan_grpo(preset: str = "flash") -> GrpoRecipe:
     """Wan 2.1 1.3B by the published settings: 20 steps, guidance 4.5, LoRA of rank 16 on attention, groups of 8."""
     chosen = named_preset(preset)
-    sums = replace(chosen.advantage, mixing=Mixing.SUM)
     return GrpoRecipe(
         name="wan-grpo",
         preset=preset,
@@ -185,7 +194,7 @@ def wan_grpo(preset: str = "flash") -> GrpoRecipe:
         policy=PolicyConfig(
             method=chosen.method,
             rollouts=Rollouts(prompts=24, size=8, shared_noise=chosen.shared_noise),
-            advantage=sums,
+            advantage=chosen.advantage,
             updates=1,
             rollout_batch=2,
             micro_batch=1,

@@ -110,9 +110,26 @@ def test_the_parent_is_never_written_over(make_tiny_wan: Callable[[int], Path], 
     parent = make_tiny_wan(5)
     _child(parent, tmp_path / "a", seed=1)
     before = model_digests(parent)
-    with pytest.raises(ValueError, match="export to another folder"):
+    with pytest.raises(ValueError, match="is or holds a model that is merged"):
         merge(parent, [Part(tmp_path / "a", 1.0)], parent, name="sum")
     assert model_digests(parent) == before
+
+
+def test_nothing_is_lost_to_a_merge(tiny_wan: Path, tmp_path: Path) -> None:
+    """A folder with a part in it, or with anything else, is left alone; an earlier merge is made anew."""
+    _child(tiny_wan, tmp_path / "runs" / "a", seed=1)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    parts = [Part(tmp_path / "runs" / "a", 1.0)]
+    for folder, why in ((tmp_path / "runs", "is or holds"), (parts[0].folder, "is or holds"), (other, "not empty")):
+        with pytest.raises(ValueError, match=why):
+            merge(tiny_wan, parts, folder, name="sum")
+    assert (other / "notes.txt").read_text() == "mine"
+    assert (parts[0].folder / "manifest.json").is_file()
+    for share in (1.0, 2.0):
+        merge(tiny_wan, [Part(parts[0].folder, share)], tmp_path / "sum", name="sum")
+    assert json.loads((tmp_path / "sum" / "manifest.json").read_text())["parts"][0]["share"] == 2.0
 
 
 @pytest.mark.parametrize("word", ["runs/a", "=1", "runs/a=", "runs/a=half", "runs/a=nan", "runs/a=inf", "runs/a=0"])

@@ -17,6 +17,7 @@ from post_train.policy.panel import Panel, Seat
 from post_train.policy.plan import Rollouts
 from post_train.policy.prompts import PolicyPrompts
 from post_train.policy.validation import ValidationConfig
+from post_train.precision import Precision
 from post_train.recipes.grpo import GrpoRecipe, wan_grpo
 from post_train.rewards.base import Dimension, Film, Score
 
@@ -71,20 +72,23 @@ def small_run(
     *,
     reward: Callable[[NDArray[np.uint8]], float] = brightness,
     novelty: float = 0.0,
+    validating: Measure | None = None,
+    validation_prompts: tuple[str, ...] = PROMPTS[:2],
+    precision: Precision = "fp32",
     resume: bool = False,
     ranks: Ranks = ALONE,
 ) -> GrpoRun:
-    """A run whose one reward also validates."""
+    """A run whose one reward also validates, where nothing else does."""
     measure = Measure("measure", reward)
     return GrpoRun(
         recipe,
-        GrpoOptions(folder=folder, precision="fp32", minutes=10, resume=resume),
+        GrpoOptions(folder=folder, precision=precision, minutes=10, resume=resume),
         model=model,
         prompts=PolicyPrompts(source="test", texts=PROMPTS),
         audience=Audience(
             panel=Panel([Seat(reward=measure, weight=1.0)], novelty=novelty),
-            validating=[measure],
-            validation_prompts=PROMPTS[:2],
+            validating=[validating or measure],
+            validation_prompts=validation_prompts,
         ),
         ranks=ranks,
         report=lambda _: None,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from post_train.distributed import ALONE
 from post_train.evaluation.diversity import diversity, layouts, novelties
 from post_train.policy.advantages import AdvantageRule, Deviation, Mixing, advantages
 from post_train.policy.equal_score import Rise, cost_ratio
@@ -17,7 +18,7 @@ from post_train.policy.forward_process import NftRule, OldPolicy, nft_losses, op
 from post_train.policy.plan import MismatchedGroupError, RolloutPlan, Rollouts, check_groups, planned
 from post_train.policy.selectors import EveryStep, OneStep, RandomShare, SlidingWindow, Steps
 from post_train.policy.trust import Clip, Divergence, DualKl, Guard, Moves, TrustRegion
-from post_train.policy.weights import StepNorms, averaging_one, equalised, rectified
+from post_train.policy.weights import Slopes, StepNorms, averaging_one, equalised, rectified
 
 _DRAWING = tuple(range(20))
 
@@ -76,6 +77,16 @@ def test_weights_average_to_one_and_undo_the_steps_own_pull() -> None:
         averaging_one([1.0, 0.0])
 
 
+def test_slopes_are_means_of_the_steps_that_were_seen() -> None:
+    """However many items of a step came together."""
+    slopes = Slopes()
+    slopes.take(2, [1.0, 2.0])
+    slopes.take(0, [5.0])
+    slopes.take(2, [6.0])
+    assert slopes.means(ALONE, 4) == {0: 5.0, 2: 3.0}
+    assert Slopes().means(ALONE, 4) == {}
+
+
 def _rewards() -> np.ndarray:
     return np.array([[[1.0, 10], [3, 10], [2, 10]], [[5, 7], [5, 7], [5, 7]]], dtype=np.float32)
 
@@ -101,6 +112,20 @@ def test_the_batch_may_give_the_deviation() -> None:
     each = replace(rule, mixing=Mixing.EACH)
     scaled = rewards * np.array([1, 1e-3], dtype=np.float32)
     assert advantages(rewards, one, each).values == pytest.approx(advantages(scaled, one, each).values, abs=1e-5)
+
+
+@pytest.mark.parametrize("deviation", Deviation)
+@pytest.mark.parametrize("mixing", Mixing)
+def test_what_differs_by_rounding_is_alike(mixing: Mixing, deviation: Deviation) -> None:
+    """A group whose rewards are one number in fp32 but for its last bit teaches nothing; beside it another does."""
+    alike, apart = np.full(4, 47.22, np.float32), np.array([47.0, 48.0, 49.0, 50.0], np.float32)
+    alike[0] = np.nextafter(alike[0], np.float32(99))
+    rule = AdvantageRule(mixing=mixing, deviation=deviation)
+    found = advantages(np.stack([alike, apart])[:, :, None], np.array([1], dtype=np.float32), rule)
+    assert found.dropped == 1
+    assert found.kept.tolist() == [[False] * 4, [True] * 4]
+    assert not found.values[0].any()
+    assert found.values[1, 3] > 1
 
 
 def test_only_the_extremes_of_a_group_may_count() -> None:

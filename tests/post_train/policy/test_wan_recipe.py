@@ -30,14 +30,14 @@ def test_it_runs_from_prompts_to_served_weights(tiny_wan: Path, tmp_path: Path) 
     """The command with scorers over HTTP for reward and validation; its best weights make films."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("# mine\n" + "\n".join(PROMPTS) + "\n")
-    with served(Measure("stand-in", brightness)) as address:
+    with served(Measure("stand-in", brightness)) as address, served(Measure("other", brightness)) as validating:
         grpo(
             model=str(tiny_wan),
             recipe="wan-grpo",
             prompts=str(prompts),
             validation_prompts=str(prompts),
             reward=[f"{address}=0.5"],
-            validate_by=[address],
+            validate_by=[validating],
             out=tmp_path / "run",
             steps=2,
             prompts_per_rollout=2,

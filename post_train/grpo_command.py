@@ -46,6 +46,8 @@ _SharedNoise = Annotated[
         show_default="the preset's",
     ),
 ]
+_ValidationCount = Annotated[int | None, typer.Option(min=0, help="Validation prompts; 0 for no validation.")]
+_Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 on a GPU, else fp32")]
 _Lora = Annotated[
     int | None,
     typer.Option(min=0, help="Rank of a LoRA on attention; 0 trains all weights.", show_default="the recipe's"),
@@ -79,16 +81,12 @@ def grpo(
     rectification: Annotated[bool, typer.Option(help="Temporal gradient rectification, where a preset has it.")] = True,
     iso_temporal: Annotated[bool, typer.Option(help="One step a group, where a preset draws one a film.")] = True,
     validate_every: Annotated[int | None, typer.Option(min=1, help="Updates between two validations.")] = None,
-    validation_count: Annotated[
-        int | None, typer.Option(min=0, help="Validation prompts; 0 for no validation.")
-    ] = None,
+    validation_count: _ValidationCount = None,
     most_forwards: _Forwards = None,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Minutes between checkpoints.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, with a checkpoint.")] = math.inf,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16.", show_default="bf16 on a GPU, else fp32")
-    ] = None,
+    precision: _Precision = None,
     compile_model: Annotated[bool, typer.Option("--compile", help="Compile the transformer first.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine, sharding the model by FSDP2.")] = 1,

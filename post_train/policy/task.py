@@ -242,7 +242,7 @@ class PolicyTask:
             return
         self._checked = True
         allowed = self.config.drift_share * method.trust.clip_range
-        if self.ranks.most(int(not worst <= allowed)):
+        if self.ranks.most(int(worst > allowed)):
             raise DriftError(
                 f"before any update the ratio is off by {worst:.2e}, and the trust region's range is "
                 f"{method.trust.clip_range:.2e} (allowed: {allowed:.2e}): rollout and replay differ in precision, "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from post_train.lora import ATTENTION, Lora
+from post_train.policy.advantages import Mixing
 from post_train.policy.methods import DrawnSteps, Method
 from post_train.policy.selectors import OneStep
 from post_train.policy.steps import StepRule
@@ -29,7 +30,9 @@ class Changes:
     sampling_steps: int | None
     guidance: float | None
     rule: str | None
+    mixing: str | None
     extremes: int | None
+    levels: int | None
     trust: str | None
     kl: float | None
     lora: int | None
@@ -54,7 +57,7 @@ def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
         policy,
         rollouts=rollouts,
         method=_method(recipe, c),
-        advantage=replace(policy.advantage, **_given(extremes=c.extremes)),
+        advantage=replace(policy.advantage, **_given(mixing=_mixing(c.mixing), extremes=c.extremes)),
         **_given(updates=c.updates, most_forwards=c.most_forwards),
     )
     validation = replace(recipe.validation, **_given(every=c.validate_every, prompts=c.validation_count))
@@ -78,9 +81,17 @@ def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
     return recipe if c.lora is None else replace(recipe, lora=Lora(rank=c.lora, alpha=2 * c.lora, targets=ATTENTION))
 
 
+def _mixing(name: str | None) -> Mixing | None:
+    if name is not None and name not in set(Mixing):
+        raise ValueError(f"mixing {name!r} is unknown; choose one of {', '.join(Mixing)}")
+    return None if name is None else Mixing(name)
+
+
 def _method(recipe: GrpoRecipe, c: Changes) -> Method:
     method = recipe.policy.method
     if isinstance(method, DrawnSteps):
+        if c.levels is not None:
+            raise ValueError(f"--levels is about preset nft, and preset {recipe.preset!r} learns from drawn steps")
         method = replace(method, trust=_trust(method.trust, c), rule=_rule(method.rule, c.rule))
         method = method if c.rectification else _without_rectification(method, recipe.preset)
         return method if c.iso_temporal else _without_groups_of_one_step(method, recipe.preset)
@@ -94,7 +105,7 @@ def _method(recipe: GrpoRecipe, c: Changes) -> Method:
         if wanted:
             raise ValueError(f"{name} is about drawn steps, and preset {recipe.preset!r} draws none; leave it out")
     method = method if c.kl is None else replace(method, nft=replace(method.nft, reference=c.kl))
-    return replace(method, **_given(shared_noise=c.shared_noise))
+    return replace(method, **_given(shared_noise=c.shared_noise, levels=c.levels))
 
 
 def _rule(rule: StepRule, name: str | None) -> StepRule:

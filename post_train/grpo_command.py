@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from post_train.command_options import Rewards, announce_threads, chosen_precisi
 from post_train.torchrun import run_as_typed, run_by_torchrun
 
 if TYPE_CHECKING:
+    from post_train.grpo_changes import Changes
     from post_train.recipes.grpo import GrpoRecipe
 
 _Model = Annotated[str, typer.Option(help="What learns: a diffusers Wan folder, a built-in name, or a hub id.")]
@@ -33,6 +35,16 @@ _Rule = Annotated[
 _Extremes = Annotated[
     int | None,
     typer.Option(min=1, help="Learn from so many best and worst films of a group.", show_default="from all"),
+]
+_Mixing = Annotated[
+    str | None,
+    typer.Option(
+        help="each: a reward's advantages are its own, then added; sum: rewards are added first.",
+        show_default="the preset's",
+    ),
+]
+_Levels = Annotated[
+    int | None, typer.Option(min=1, help="nft: noise levels that a film is learnt at.", show_default="2")
 ]
 _Trust = Annotated[
     str | None, typer.Option(help="clip, kl, dual-kl, guard or divergence.", show_default="the preset's")
@@ -74,7 +86,9 @@ def grpo(
     sampling_steps: Annotated[int | None, typer.Option(min=2, help="Denoising steps of a rollout.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Of rollouts; 1 for none.")] = None,
     rule: _Rule = None,
+    mixing: _Mixing = None,
     extremes: _Extremes = None,
+    levels: _Levels = None,
     trust: _Trust = None,
     kl: _Kl = None,
     lora: _Lora = None,
@@ -98,21 +112,11 @@ def grpo(
     from post_train.grpo_changes import Changes, changed  # noqa: PLC0415  when called
 
     typed = locals()
-    changes = Changes(**{field.name: typed[field.name] for field in fields(Changes)})
-    chosen = changed(_named(model, recipe, preset), changes)
+    chosen = changed(_named(model, recipe, preset), Changes(**_fields(Changes, typed)))
     if nproc > 1 and "LOCAL_RANK" not in os.environ:
         raise typer.Exit(run_by_torchrun("grpo", "post_train.grpo_command", nproc))
     start_torch(threads)
-    wanted = _Wanted(
-        model=model,
-        prompts=prompts,
-        prompt_count=prompt_count,
-        rewards=reward or ["ta", "mq", "vq"],
-        validating=validate_by or ["validation"],
-        validation_prompts=validation_prompts,
-    )
-    machine = _Machine(out or Path("runs") / f"{chosen.name}-{preset}", precision, minutes, resume, compile_model)
-    _train(chosen, wanted, machine)
+    _train(chosen, _Wanted(**_fields(_Wanted, typed)), _Machine(**_fields(_Machine, typed)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,18 +124,23 @@ class _Wanted:
     model: str
     prompts: str
     prompt_count: int
-    rewards: list[str]
-    validating: list[str]
+    reward: list[str] | None
+    validate_by: list[str] | None
     validation_prompts: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Machine:
-    folder: Path
+    out: Path | None
     precision: str | None
     minutes: float
     resume: bool
     compile_model: bool
+
+
+def _fields(kind: type[Changes | _Wanted | _Machine], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed under the names of a dataclass's fields."""
+    return {field.name: typed[field.name] for field in fields(kind)}
 
 
 def _named(model: str, recipe: str | None, preset: str) -> GrpoRecipe:
@@ -154,7 +163,7 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
 
     cuda = torch.cuda.is_available()
     options = GrpoOptions(
-        folder=machine.folder,
+        folder=machine.out or Path("runs") / f"{recipe.name}-{recipe.preset}",
         precision=chosen_precision(machine.precision or ("bf16" if cuda else "fp32")),
         minutes=machine.minutes,
         resume=machine.resume,
@@ -164,10 +173,10 @@ def _train(recipe: GrpoRecipe, wanted: _Wanted, machine: _Machine) -> None:
     frames = trainable_card(parent).defaults.num_frames
     texts = training_prompts(wanted.prompts, count=wanted.prompt_count, num_frames=frames)
     count = recipe.validation.prompts
-    panel = panel_of(wanted.rewards)
+    panel = panel_of(wanted.reward or ["ta", "mq", "vq"])
     audience = Audience(
         panel=panel,
-        validating=validating_rewards(wanted.validating) if count else (),
+        validating=validating_rewards(wanted.validate_by or ["validation"]) if count else (),
         validation_prompts=validation_prompts(wanted.validation_prompts, count) if count else (),
     )
     ranks = start_ranks(torch.device("cuda" if cuda else "cpu"))

@@ -21,6 +21,8 @@ class ForwardLearner:
 
     def __init__(self, method: ForwardProcess, policy: Policy, module: nn.Module, *, micro_batch: int) -> None:
         self.method, self.policy, self.module, self.micro_batch = method, policy, module, micro_batch
+        if method.levels > (steps := len(policy.sigmas) - 1):
+            raise ValueError(f"a film is learnt at {method.levels} noise levels, and made at {steps}; choose fewer")
         self._reference, self._old = copied(module), copied(module)
 
     figures = ("from_reference", "from_old")

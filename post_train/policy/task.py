@@ -128,6 +128,7 @@ class PolicyTask:
         self._checked = not isinstance(method, DrawnSteps)  # the ratio before any update, which must be one
         self.spent = self._spent_before = 0
         """Rows computed by all ranks until the last update, those with gradients thrice."""
+        self._told = 0  # rows of this rank that a figure has told of
 
     @property
     def at_rest(self) -> bool:
@@ -173,7 +174,7 @@ class PolicyTask:
         self.validation.restore(facts["validation"])
 
     def _rolled_out(self, number: int, step: int) -> Experience:
-        config, before = self.config, self.policy.forwards
+        config = self.config
         makers = self.learner.begin(number)
         selector = config.method.selector if isinstance(config.method, DrawnSteps) else _FORWARD
         drawing = self.policy.drawing or tuple(range(len(self.policy.sigmas) - 1))
@@ -200,7 +201,7 @@ class PolicyTask:
             plan=plan,
             advantages=found,
             items=tuple(items),
-            figures=figures | {"dropped": float(found.dropped), "forwards": float(self.policy.forwards - before)},
+            figures=figures | {"dropped": float(found.dropped)},
         )
 
     def _films(self, plan: RolloutPlan, own: slice) -> tuple[list[NDArray[np.uint8]], list[RolledOut]]:
@@ -278,7 +279,8 @@ class PolicyTask:
             if not self._checked:
                 worst = max(worst, float(learnt.figures["apart"].max().nan_to_num(nan=math.inf)))
             told = {k: v.sum() * share * (at < real) for k, v in learnt.figures.items()}
-            yield loss, {**told, **figures}
+            rows, self._told = self.policy.forwards - self._told, self.policy.forwards
+            yield loss, {**told, **figures, "forwards": float(rows * self.ranks.count)}
         self._check_drift(worst)
         self.learner.saw(slopes.means(self.ranks, len(self.policy.sigmas) - 1))
 

@@ -46,6 +46,11 @@ def brightness(frames: NDArray[np.uint8]) -> float:
     return float(frames.mean())
 
 
+def contrast(frames: NDArray[np.uint8]) -> float:
+    """The deviation of the grey levels."""
+    return float(frames.std())
+
+
 def small_grpo(
     preset: str = "flash", *, steps: int = 4, lora: Lora | None = None, prompts: int = 2, updates: int = 2
 ) -> GrpoRecipe:

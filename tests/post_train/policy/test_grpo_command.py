@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from post_train.grpo_command import grpo
 from post_train.grpo_rewards import check_apart, panel_of, validating_rewards
 from post_train.policy.panel import let_go
 from post_train.recipes.grpo import PRESETS, RECIPES, named_recipe
-from tests.post_train.policy.small_grpo import Measure, brightness, small_grpo, small_run
+from tests.post_train.policy.small_grpo import Measure, brightness, contrast, small_grpo, small_run
 from tests.post_train.rewards.serving import served
 
 
@@ -43,6 +44,9 @@ def test_every_recipe_starts_as_it_is(recipe: str, preset: str) -> None:
         ({"group": 8, "extremes": 4}, "the best and worst 4 are all of a group of 8"),
         ({"rule": "magic"}, "rule 'magic' is unknown"),
         ({"preset": "nft", "rule": "cps"}, "--rule is about drawn steps"),
+        ({"mixing": "shaken"}, "mixing 'shaken' is unknown; choose one of sum, each"),
+        ({"levels": 4}, "--levels is about preset nft"),
+        ({"preset": "nft", "levels": 30, "reward": ["ta"], "validate_by": ["validation"]}, "learnt at 30 noise levels"),
         ({"learning_rate": math.inf}, "--learning-rate is inf"),
         ({"minutes": math.nan}, "--minutes is nan"),
         ({"prompts_per_rollout": 3, "updates": 2}, "3 groups do not divide into 2 updates"),
@@ -58,6 +62,30 @@ def test_mistakes_get_a_sentence(tiny_wan: Path, tmp_path: Path, arguments: dict
     """What the command line turns into one sentence and exit code 2."""
     with pytest.raises(ValueError, match=sentence):
         grpo(**{"model": str(tiny_wan), "out": tmp_path / "run", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("preset", "wanted", "fewer"),
+    [
+        ("flash", {"rule": "integrated"}, 0),
+        ("flash", {"mixing": "sum"}, 0),
+        ("flash", {"extremes": 1}, 4 * 3),
+        ("nft", {"levels": 3}, -8 * (1 + 1 + 3)),
+    ],
+)
+def test_what_is_typed_is_run(tiny_wan: Path, tmp_path: Path, preset: str, wanted: dict[str, Any], fewer: int) -> None:
+    """Two rewards, a rollout of 8 films: other rules, mixings, extremes and levels learn otherwise, and cost theirs."""
+    small: dict[str, Any] = {"prompt_count": 2, "prompts_per_rollout": 2, "group": 4, "sampling_steps": 5, "lora": 0}
+    rows = []
+    with served(Measure("one", brightness)) as bright, served(Measure("two", contrast)) as apart:
+        small |= {"reward": [f"{bright}=2", apart], "validation_count": 0, "guidance": 1.0, "steps": 1, "updates": 1}
+        for name, options in (("usual", {}), ("other", wanted)):
+            grpo(**{"model": str(tiny_wan), "preset": preset, "out": tmp_path / name, **small, **options})
+            (line,) = (tmp_path / name / "log.jsonl").read_text().splitlines()
+            rows.append(json.loads(line))
+    usual, other = rows
+    assert other["grad_norm"] != pytest.approx(usual["grad_norm"], rel=1e-3)
+    assert other["forwards"] == usual["forwards"] - fewer
 
 
 def test_the_size_of_an_update_is_told_with_its_floor(tiny_wan: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,9 @@ def test_forwards_are_counted(tiny_wan: Path, tmp_path: Path) -> None:
         run = small_run(recipe, tiny_wan, tmp_path / preset)
         run.trainer.train(report=lambda _: None)
         counts[preset] = run.policy.forwards
+        rows = [json.loads(line) for line in (tmp_path / preset / "log.jsonl").read_text().splitlines()]
+        assert sum(row["forwards"] for row in rows) == counts[preset]
+        assert rows[0]["forwards"] > rows[1]["forwards"]  # the first update's are the rollout's too
     films, guided = 8, 2
     assert counts["flash"] == films * guided * (20 + 1 + 3)
     assert counts["flow"] == films * guided * 20 * (1 + 1 + 3)

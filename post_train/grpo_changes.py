@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from post_train.lora import ATTENTION, Lora
 from post_train.policy.advantages import Mixing
 from post_train.policy.methods import DrawnSteps, Method
 from post_train.policy.selectors import OneStep
-from post_train.policy.steps import StepRule
 from post_train.policy.trust import Clip, TrustRegion
 from post_train.policy.weights import Weighting
 from post_train.recipes.grpo import RULES, TRUST, GrpoRecipe
+
+_MIXINGS = {mixing.value: mixing for mixing in Mixing}
+_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,9 @@ def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
         policy,
         rollouts=rollouts,
         method=_method(recipe, c),
-        advantage=replace(policy.advantage, **_given(mixing=_mixing(c.mixing), extremes=c.extremes)),
+        advantage=replace(
+            policy.advantage, **_given(mixing=_chosen("mixing", c.mixing, _MIXINGS), extremes=c.extremes)
+        ),
         **_given(updates=c.updates, most_forwards=c.most_forwards),
     )
     validation = replace(recipe.validation, **_given(every=c.validate_every, prompts=c.validation_count))
@@ -81,18 +86,12 @@ def changed(recipe: GrpoRecipe, changes: Changes) -> GrpoRecipe:
     return recipe if c.lora is None else replace(recipe, lora=Lora(rank=c.lora, alpha=2 * c.lora, targets=ATTENTION))
 
 
-def _mixing(name: str | None) -> Mixing | None:
-    if name is not None and name not in set(Mixing):
-        raise ValueError(f"mixing {name!r} is unknown; choose one of {', '.join(Mixing)}")
-    return None if name is None else Mixing(name)
-
-
 def _method(recipe: GrpoRecipe, c: Changes) -> Method:
     method = recipe.policy.method
     if isinstance(method, DrawnSteps):
         if c.levels is not None:
             raise ValueError(f"--levels is about preset nft, and preset {recipe.preset!r} learns from drawn steps")
-        method = replace(method, trust=_trust(method.trust, c), rule=_rule(method.rule, c.rule))
+        method = replace(method, trust=_trust(method.trust, c), **_given(rule=_chosen("rule", c.rule, RULES)))
         method = method if c.rectification else _without_rectification(method, recipe.preset)
         return method if c.iso_temporal else _without_groups_of_one_step(method, recipe.preset)
     asked = {
@@ -108,19 +107,8 @@ def _method(recipe: GrpoRecipe, c: Changes) -> Method:
     return replace(method, **_given(shared_noise=c.shared_noise, levels=c.levels))
 
 
-def _rule(rule: StepRule, name: str | None) -> StepRule:
-    if name is None:
-        return rule
-    if name not in RULES:
-        raise ValueError(f"rule {name!r} is unknown; choose one of {', '.join(RULES)}")
-    return RULES[name]
-
-
 def _trust(region: TrustRegion, c: Changes) -> TrustRegion:
-    if c.trust is not None:
-        if c.trust not in TRUST:
-            raise ValueError(f"trust region {c.trust!r} is unknown; choose one of {', '.join(TRUST)}")
-        region = TRUST[c.trust]
+    region = _chosen("trust region", c.trust, TRUST) or region
     if c.kl is None:
         return region
     if not isinstance(region, Clip):
@@ -142,6 +130,13 @@ def _without_groups_of_one_step(method: DrawnSteps, preset: str) -> DrawnSteps:
             f"preset {preset!r} does not draw one step a film, which iso-temporal grouping is about"
         )
     return replace(method, selector=replace(method.selector, shared=False))
+
+
+def _chosen(what: str, name: str | None, known: Mapping[str, _Choice]) -> _Choice | None:
+    """What goes by `name`, None for none; ValueError for a name that is not known."""
+    if name is not None and name not in known:
+        raise ValueError(f"{what} {name!r} is unknown; choose one of {', '.join(known)}")
+    return None if name is None else known[name]
 
 
 def _given(**values: Any) -> dict[str, Any]:
